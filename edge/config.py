@@ -1,0 +1,136 @@
+"""lane.toml -> frozen models. Units stand in the names, every number has a range, unknown keys are refused.
+
+Relative paths are taken from the folder that lane.toml is in. The tables [loop.device] and [camera.device] belong to
+the driver named beside them and are checked by it.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+
+from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml, clean
+
+MAX_CONFIG_BYTES = 64 * 1024
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _beside_config(value: object, info: ValidationInfo) -> object:
+    base = (info.context or {}).get("base")
+    return Path(base, value) if base is not None and isinstance(value, str) else value
+
+
+FilePath = Annotated[Path, BeforeValidator(_beside_config)]
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Lane(Table):
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    """Also the name in the box's certificate and in every topic."""
+
+
+class Loop(Table):
+    driver: str
+    device: dict[str, Any] = {}
+    debounce_ms: float = Field(20, ge=0, le=500)
+    """A change must last this long to be believed."""
+    gate_time_s: float = Field(120, ge=5, le=3600)
+    """A visit longer than this is closed; what stays on the loop is a new visit only after it left."""
+    spacing_m: float | None = Field(None, gt=0.2, le=20)
+    """Distance between the leading edges of two loops; gives the speed."""
+
+
+class Camera(Table):
+    driver: str
+    device: dict[str, Any] = {}
+    ring_frames: int = Field(24, ge=4, le=256)
+    ring_frame_kib: int = Field(1024, ge=64, le=16384)
+    """Room for one frame as it comes off the wire: JPEG, or width x height x 1.5 for video."""
+    before_s: float = Field(0.6, ge=0, le=5)
+    """Frames from this long before the loop's edge belong to the visit."""
+    after_s: float = Field(0.6, ge=0, le=5)
+    """Frames until this long after the vehicle left belong to the visit."""
+    silent_after_s: float = Field(3, ge=0.5, le=60)
+    """No frame for this long is a fault."""
+
+
+class Reading(Table):
+    max_frames: int = Field(24, ge=1, le=200)
+    """Most frames read for one visit."""
+    roi: tuple[float, float, float, float] | None = None
+    """Part of the frame to look at: left, top, right, bottom as shares of width and height."""
+    threads: int = Field(1, ge=1, le=4)
+
+
+class Broker(Table):
+    host: str = Field(min_length=1, max_length=253)
+    port: int = Field(8883, ge=1, le=65535)
+    ca_file: FilePath
+    certificate_file: FilePath
+    key_file: FilePath
+    keepalive_s: int = Field(20, ge=5, le=600)
+    in_flight: int = Field(20, ge=1, le=200)
+    """Messages sent and not yet acknowledged."""
+
+
+class Keys(Table):
+    signing_key_file: FilePath
+    recipient_files: tuple[FilePath, ...] = Field(min_length=1, max_length=8)
+    """Public keys of those who may read the records."""
+    collector_files: tuple[FilePath, ...] = Field(min_length=1, max_length=8)
+    """Public keys whose receipts let the outbox forget."""
+
+
+class State(Table):
+    directory: FilePath = Field(validate_default=True, default=Path("/var/lib/sealane"))
+    outbox_mib: int = Field(256, ge=1, le=65536)
+    """Most that waits for a receipt; beyond it the oldest reads are given up, as a declared gap."""
+    checkpoint_s: float = Field(60, ge=1, le=3600)
+    receipt_timeout_s: float = Field(10, ge=1, le=600)
+    """A message without a receipt after this long is sent again."""
+
+
+class LaneConfig(Table):
+    """All of lane.toml."""
+
+    lane: Lane
+    loop: Loop
+    camera: Camera
+    reading: Reading = Reading()
+    broker: Broker
+    keys: Keys
+    state: State = State()
+
+
+def load(path: Path) -> LaneConfig:
+    """Read and check lane.toml. Raises ConfigMissing, ConfigNotToml, ConfigInvalid."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigMissing(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigInvalid(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
+    try:
+        tables = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigNotToml(f"{path}: {clean(error)}") from error
+    return check(LaneConfig, tables, where=path.name, base=path.parent)
+
+
+def check(model: type[Model], table: Mapping[str, Any], *, where: str, base: Path | None = None) -> Model:
+    """`table` as a `model`, or ConfigInvalid naming each key that is wrong and what it may hold, never its value."""
+    try:
+        return model.model_validate(dict(table), context={"base": base})
+    except ValidationError as error:
+        lines = [
+            f"{where}: {'.'.join(str(part) for part in item['loc']) or 'the table'}: {clean(item['msg'])}"
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        raise ConfigInvalid("\n  ".join(lines)) from error
