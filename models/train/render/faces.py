@@ -1,0 +1,123 @@
+"""Type faces for plates: where each face is found, and its glyphs as masks.
+
+FE-Schrift ships beside this package; the OFL faces come as ordinary Python packages (fontpkg-*); the US Highway
+Gothic and DIN faces are Debian packages. A face that is not installed is reported by `missing()`, and a style
+draws with the first of its faces that is there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Mask = NDArray[np.uint8]
+
+_OWN = Path(__file__).resolve().parent.parent / "fonts"
+_DEBIAN = Path("/usr/share/fonts/truetype")
+_GLYPH_PX = 112
+
+_DEBIAN_FACES = {
+    "din": ("opendin/OSP-DIN.ttf", "fonts-opendin"),
+    "highway-b": ("roadgeek/RG2014B.ttf", "fonts-roadgeek"),
+    "highway-c": ("roadgeek/RG2014C.ttf", "fonts-roadgeek"),
+    "highway-d": ("roadgeek/RG2014D.ttf", "fonts-roadgeek"),
+    "highway-e": ("roadgeek/RG2014E.ttf", "fonts-roadgeek"),
+    "highway-em": ("roadgeek/RG2014EM.ttf", "fonts-roadgeek"),
+}
+_PACKAGED_FACES = {
+    "overpass": ("fontpkg_overpass", "Overpass[wght].ttf"),
+    "saira": ("fontpkg_saira_condensed", "SairaCondensed-Medium.ttf"),
+    "saira-bold": ("fontpkg_saira_condensed", "SairaCondensed-Bold.ttf"),
+    "barlow": ("fontpkg_barlow_condensed", "BarlowCondensed-Medium.ttf"),
+    "barlow-bold": ("fontpkg_barlow_condensed", "BarlowCondensed-Bold.ttf"),
+    "oswald": ("fontpkg_oswald", "Oswald[wght].ttf"),
+    "share": ("fontpkg_share_tech", "ShareTech-Regular.ttf"),
+    "yellowtail": ("fontpkg_yellowtail", "Yellowtail-Regular.ttf"),
+    "oleo": ("fontpkg_oleo_script", "OleoScript-Regular.ttf"),
+    "zilla": ("fontpkg_zilla_slab", "ZillaSlab-Bold.ttf"),
+    "merriweather": ("fontpkg_merriweather", "Merriweather[opsz,wdth,wght].ttf"),
+}
+FACES: tuple[str, ...] = ("fe", *_DEBIAN_FACES, *_PACKAGED_FACES)
+
+
+class FaceMissingError(LookupError):
+    """None of the faces a style can draw with is installed."""
+
+
+def missing() -> dict[str, str]:
+    """Face -> the package that would bring it, for every face that is not installed."""
+    sources = {face: package for face, (_, package) in _DEBIAN_FACES.items()}
+    sources |= {face: package.replace("_", "-") for face, (package, _) in _PACKAGED_FACES.items()}
+    return {face: sources.get(face, "sealane") for face in FACES if path(face) is None}
+
+
+@lru_cache(maxsize=None)
+def path(face: str) -> Path | None:
+    """The file of a face, or None where its package is not installed."""
+    if face == "fe":
+        found = _OWN / "GlNummernschildEng-XgWd.ttf"
+    elif face in _DEBIAN_FACES:
+        found = _DEBIAN / _DEBIAN_FACES[face][0]
+    else:
+        package, file = _PACKAGED_FACES[face]
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        found = Path(spec.origin).parent / "files" / file
+    return found if found.exists() else None
+
+
+def first_installed(faces: tuple[str, ...]) -> tuple[str, ...]:
+    """The faces of the tuple that are installed; raises FaceMissingError when none is."""
+    there = tuple(face for face in faces if path(face) is not None)
+    if not there:
+        raise FaceMissingError(
+            f"no face of {', '.join(faces)} is installed (see models.train.render.faces.missing)"
+        )
+    return there
+
+
+@lru_cache(maxsize=None)
+def glyph(face: str, char: str) -> Mask:
+    """One character as a mask (h, w) uint8, cropped to its ink."""
+    font = _font(face, _GLYPH_PX)
+    left, top, right, bottom = (int(v) for v in font.getbbox(char))
+    canvas = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
+    ImageDraw.Draw(canvas).text((-left, -top), char, font=font, fill=255)
+    return _cropped(np.asarray(canvas))
+
+
+@lru_cache(maxsize=4096)
+def line(face: str, text: str) -> Mask:
+    """A line of running text as a mask (h, w) uint8, cropped to its ink; for names, slogans, dealers."""
+    font = _font(face, 48)
+    left, top, right, bottom = (int(v) for v in font.getbbox(text))
+    canvas = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
+    ImageDraw.Draw(canvas).text((-left, -top), text, font=font, fill=255)
+    return _cropped(np.asarray(canvas))
+
+
+@lru_cache(maxsize=None)
+def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
+    file = path(face)
+    if file is None:
+        raise FaceMissingError(f"face {face} is not installed: {missing()[face]}")
+    font = ImageFont.truetype(str(file), size)
+    if "wght" in file.name:
+        axes = font.get_variation_axes()
+        font.set_variation_by_axes(
+            [650 if axis["name"] in (b"Weight", "Weight") else axis["default"] for axis in axes]
+        )
+    return font
+
+
+def _cropped(mask: Mask) -> Mask:
+    rows, columns = np.flatnonzero(mask.max(axis=1) > 40), np.flatnonzero(mask.max(axis=0) > 40)
+    if not rows.size:
+        return np.zeros((8, 4), np.uint8)
+    return np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])

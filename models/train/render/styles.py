@@ -1,0 +1,54 @@
+"""The registry of plate styles, and the one call that draws a plate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from models.train.render.canvas import RenderedPlate
+from models.train.render.us import ISSUERS, render_us
+from models.train.render.world import DESIGNS, render_world
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A way of drawing plates: the region it stands for, how often it is drawn, and how."""
+
+    name: str
+    region: str
+    weight: float
+    draw: Callable[[np.random.Generator], RenderedPlate]
+
+
+_WEIGHTS = {"gb-front": 3.0, "gb-rear": 3.0, "gb-classic": 0.5, "de": 3.0, "br": 2.5, "br-old": 3.0, "ar": 2.0,
+            "ar-old": 3.0, "mx": 2.5, "in": 2.0, "cn": 2.0, "other": 4.0, "fr": 1.5, "nl": 1.5, "es": 1.5, "it": 1.5,
+            "ro": 1.5, "pl": 1.5, "au": 1.5, "fr-old": 0.5, "es-old": 0.5, "ca-on": 1.2, "nz": 0.3, "sg": 0.4,
+            "ae": 0.4, "za": 0.4, "is": 0.3, "me": 0.3, "mk": 0.3, "mt": 0.3, "cy": 0.3, "by": 0.3, "md": 0.3}  # fmt: skip
+
+
+def _registry() -> dict[str, Style]:
+    us = {f"us-{code.lower()}": Style(f"us-{code.lower()}", f"US-{code}", 0.8, partial(render_us, code=code)) for code in ISSUERS}
+    world = {
+        name: Style(name, design.region, _WEIGHTS.get(name, 0.8), partial(render_world, name=name))
+        for name, design in DESIGNS.items()
+    }
+    return us | world
+
+
+STYLES: dict[str, Style] = _registry()
+REGIONS: tuple[str, ...] = ("unknown", *sorted({style.region for style in STYLES.values()} - {"unknown"}))
+
+_NAMES = tuple(STYLES)
+_SHARES = np.array([STYLES[name].weight for name in _NAMES]) / sum(style.weight for style in STYLES.values())
+
+
+def render_plate(rng: np.random.Generator, style: str | None = None) -> RenderedPlate:
+    """Draw one plate of the named style, or of any (by weight); the same generator state draws the same plate.
+
+    Raises KeyError for a style that STYLES does not name and FaceMissingError when a style has no face to draw with.
+    """
+    name = style if style is not None else str(rng.choice(_NAMES, p=_SHARES))
+    return STYLES[name].draw(rng)
