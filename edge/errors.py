@@ -4,6 +4,8 @@ A leaf class is a code. `str(error)` is one line fit for a log: the code and wha
 payloads. Adapters translate at the edge with `raise ... from`. The list for people is docs/errors.md.
 """
 
+import re
+import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -34,6 +36,22 @@ def catalogue() -> Iterator[type[SealaneError]]:
                 yield child
 
     yield from walk(SealaneError)
+
+
+def index() -> str:
+    """docs/errors.md: what each code means and what to do about it."""
+    lines = [
+        "# Error codes",
+        "",
+        "Every error names its code. A retryable one goes away by itself when its cause does; sealane keeps trying.",
+        "",
+        "| code | error | retried | what to do |",
+        "|---|---|---|---|",
+    ]
+    for leaf in catalogue():
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", leaf.__name__).lower()
+        lines.append(f"| {leaf.code} | {name} | {'yes' if leaf.retryable else ''} | {leaf.hint.replace('|', '/')} |")
+    return "\n".join(lines) + "\n"
 
 
 def clean(peer_text: object, limit: int = 120) -> str:
@@ -99,6 +117,31 @@ class ModelError(SealaneError):
     """Model files, their manifest, the runtime, and images given to the reader."""
 
 
+class RuntimeMissing(ModelError):
+    code = "MODEL-01"
+    hint = "Install one runtime: pip install 'sealane[litert]' (or 'sealane[tflite]' on Python 3.11 with numpy 1.x)."
+
+
+class ManifestInvalid(ModelError):
+    code = "MODEL-02"
+    hint = "Install the model bundle again; a bundle is manifest.json and the files it names, in one folder."
+
+
+class ManifestMismatch(ModelError):
+    code = "MODEL-03"
+    hint = "A model file was changed or half copied. Install the bundle again; never edit one file of it."
+
+
+class ModelRefused(ModelError):
+    code = "MODEL-04"
+    hint = "The runtime is too old for this model: update ai-edge-litert, or install the bundle made for this version."
+
+
+class ImageUnreadable(ModelError):
+    code = "READ-01"
+    hint = "Give whole JPEG, PNG or WebP files, or folders of them; open the file in a viewer to see if it is damaged."
+
+
 # --- record and seal ------------------------------------------------------------------------------------------------
 
 
@@ -141,3 +184,7 @@ class CollectorError(SealaneError):
 
 class DaemonError(SealaneError):
     """The daemon as a whole: its control socket, its stages, its confinement."""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(index())

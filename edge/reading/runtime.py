@@ -1,0 +1,72 @@
+"""The one door to the int8 runtime: ai_edge_litert, or tflite_runtime where only that can be had.
+
+Exactly one of the two is used, by what is installed and in that order. The two are not bit-identical.
+"""
+
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ModelRefused, RuntimeMissing, clean
+
+RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Shape and affine coding of one int8 tensor: value = (code - zero_point) * scale."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float
+    zero_point: int
+
+
+def installed_runtime() -> str:
+    """The name of the runtime that Network will use. RuntimeMissing if there is none."""
+    for name in RUNTIMES:
+        if find_spec(name) is not None:
+            return name
+    raise RuntimeMissing(f"none of {', '.join(RUNTIMES)} is installed")
+
+
+class Network:
+    """One int8 model with its tensors allocated, on `threads` threads of the runtime's own. Not thread-safe."""
+
+    def __init__(self, model: bytes, *, threads: int) -> None:
+        """ModelRefused if the runtime doesn't take the model."""
+        interpreter = importlib.import_module(f"{installed_runtime()}.interpreter").Interpreter
+        try:
+            self._interpreter = interpreter(model_content=model, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelRefused(f"the runtime refuses a model: {clean(error)}") from error
+        self._model = model  # the runtime reads weights from these bytes for as long as it lives
+        inputs = self._interpreter.get_input_details()
+        outputs = sorted(self._interpreter.get_output_details(), key=lambda detail: str(detail["name"]))
+        self._input_index = [detail["index"] for detail in inputs]
+        self._output_index = [detail["index"] for detail in outputs]
+        self.inputs = tuple(_spec(detail) for detail in inputs)
+        self.outputs = tuple(_spec(detail) for detail in outputs)
+
+    def run(self, *values: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
+        """One pass: arrays as in `inputs`, copies of arrays as in `outputs` (ordered by tensor name)."""
+        for index, value in zip(self._input_index, values, strict=True):
+            self._interpreter.set_tensor(index, value)
+        self._interpreter.invoke()
+        return tuple(self._interpreter.get_tensor(index) for index in self._output_index)
+
+
+def decode(codes: NDArray[np.int8], spec: TensorSpec) -> NDArray[np.float32]:
+    """The values behind int8 codes."""
+    return (codes.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+
+
+def _spec(detail: dict[str, Any]) -> TensorSpec:
+    scale, zero_point = detail["quantization"]
+    shape = tuple(int(side) for side in detail["shape"])
+    return TensorSpec(shape, np.dtype(detail["dtype"]).name, float(scale), int(zero_point))
