@@ -89,7 +89,7 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class ClockQuality:
-    """How far UTC can be trusted: synchronised by the kernel's word, error bound in ms, name of the source ("" unknown)."""
+    """How far UTC can be trusted: the kernel's word on it, error bound in ms, name of the source ("" unknown)."""
 
     synchronised: bool
     bound_ms: float

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Installs the Debian packages that the tests use as real peers. Without root it only says what is missing.
+set -eu
+wanted="mosquitto mosquitto-clients softhsm2 mbpoll ffmpeg systemd postgresql strace"
+missing=""
+for package in $wanted; do
+  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+  echo "The tests need these packages:$missing" >&2
+  echo "Install them with: sudo apt-get install --no-install-recommends$missing" >&2
+  exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

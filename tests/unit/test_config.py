@@ -1,0 +1,64 @@
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config import LaneConfig, check, load
+from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "lane.toml"
+
+
+def test_the_example_in_the_documentation_is_valid() -> None:
+    config = load(EXAMPLE)
+    assert config.lane.id == "gate-7"
+    assert config.loop.driver == "contact"
+
+
+def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lane.toml"
+    file.write_text(EXAMPLE.read_text().replace('"/etc/sealane/keys/', '"keys/'))
+    assert load(file).broker.ca_file == tmp_path / "keys" / "ca.crt"
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("lane", "id", "Gate 7!"),
+        ("loop", "debounce_ms", -1),
+        ("loop", "gate_time_s", 1),
+        ("camera", "ring_frames", 100_000),
+        ("broker", "port", 0),
+        ("broker", "portt", 8883),
+        ("keys", "recipient_files", []),
+        ("state", "checkpoint_s", "often"),
+    ],
+)
+def test_a_wrong_or_unknown_key_is_named_with_what_it_may_hold(table: str, key: str, value: object) -> None:
+    tables: dict[str, Any] = tomllib.loads(EXAMPLE.read_text())
+    tables.setdefault(table, {})[key] = value
+    with pytest.raises(ConfigInvalid, match=rf"lane\.toml: {table}\.{key}: ") as caught:
+        check(LaneConfig, tables, where="lane.toml")
+    assert caught.value.code == "CFG-03"
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigMissing, match=r"nowhere\.toml"):
+        load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("content", [b"[lane\nid = 1", b"id = \xff\xfe", b"a = 1\na = 2"])
+def test_a_file_that_is_not_toml_says_where_it_breaks(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "lane.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigNotToml, match=r"lane\.toml: "):
+        load(file)
+
+
+def test_an_endless_file_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "lane.toml"
+    file.write_bytes(b"#" * 70_000)
+    with pytest.raises(ConfigInvalid, match="larger than 65536 bytes"):
+        load(file)
