@@ -60,7 +60,8 @@ class PlateReading:
 
     confidence: probability that the whole text is right; chars: one probability per character; alternatives: best
     first, without `text` itself; region: issuer ("US-CA", "DE", ...) or "unknown"; syntax: name of the matched
-    plate format or None (an annotation, never a filter); detector_score: 0-1; plates_in_frame: most plates seen in one frame.
+    plate format or None (an annotation, never a filter); detector_score: 0-1; plates_in_frame: most plates seen in
+    one frame.
     """
 
     text: PlateText | None
@@ -161,3 +162,71 @@ class AuditRecord:
 
 
 LaneRecord = ReadRecord | CheckpointRecord | GapRecord | AuditRecord
+
+
+# --- coding ---------------------------------------------------------------------------------------------------------
+#
+# docs/record.cddl says the same for other languages; a test holds the two together.
+
+BLOCK_BYTES = 128
+"""A coded record is a multiple of this long: its length must not tell the length of the plate."""
+MAX_RECORD_BYTES = 4096
+_PADDING_KEY = 23
+
+
+class Kind(StrEnum):
+    """What sort of record a message carries; said in its signed header. Only a READ may be given up."""
+
+    READ = "r"
+    CHECKPOINT = "c"
+    GAP = "g"
+    AUDIT = "a"
+
+
+def kind_of(record: LaneRecord) -> Kind:
+    """The kind that the record's message says in its header."""
+    return _KINDS[type(record)]
+
+
+def encode(record: LaneRecord) -> bytes:
+    """Deterministic CBOR of `record`, padded to a multiple of BLOCK_BYTES. RecordInvalid if a field is out of bounds."""
+    try:
+        fields = _CODECS[kind_of(record)].put(record)
+        data = _padded(fields)
+    except cbor.Malformed as error:
+        raise RecordInvalid(f"{type(record).__name__}: {error}") from error
+    if len(data) > MAX_RECORD_BYTES:
+        raise RecordInvalid(f"{type(record).__name__}: {len(data)} bytes, more than {MAX_RECORD_BYTES}")
+    return data
+
+
+def decode(kind: str, data: bytes) -> LaneRecord:
+    """The record that `data` codes, given the kind its header says. RecordMalformed unless `encode` could have made it."""
+    if kind not in _CODECS:
+        raise RecordMalformed("a kind of record that this version does not know")
+    if len(data) > MAX_RECORD_BYTES:
+        raise RecordMalformed(f"{len(data)} bytes, more than {MAX_RECORD_BYTES}")
+    try:
+        fields = cbor.decode(data)
+        if not isinstance(fields, dict):
+            raise cbor.Malformed("must be a map")
+        fields.pop(_PADDING_KEY, None)
+        record = _CODECS[Kind(kind)].get(fields)
+    except cbor.Malformed as error:
+        raise RecordMalformed(f"kind {kind}: {error}") from error
+    if _padded(fields) != data:
+        raise RecordMalformed(f"kind {kind}: padding is wrong")
+    return record
+
+
+def _padded(fields: cbor.Value) -> bytes:
+    assert isinstance(fields, dict)  # noqa: S101 - both callers built it
+    for size in range(2 * BLOCK_BYTES):
+        data = cbor.encode({**fields, _PADDING_KEY: bytes(size)})
+        if len(data) % BLOCK_BYTES == 0:
+            return data
+    raise cbor.Malformed("cannot be padded")
+
+
+def _read(text: PlateText | None, no_read: NoRead | None, chars: tuple[float, ...], **rest: Any) -> PlateReading:
+    return _consistent(PlateReading(text=text, no_read=no_read, chars=chars, **rest))
