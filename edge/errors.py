@@ -98,6 +98,70 @@ class LoopError(SealaneError):
     """The inductive loop detector and the serial line to it."""
 
 
+class LoopPortMissing(LoopError):
+    code = "LOOP-01"
+    hint = "Check the cable and the name: ls -l /dev/serial/by-id. For rfc2217:// and socket://, is the server reachable?"
+    retryable = True
+
+
+class LoopPortForbidden(LoopError):
+    code = "LOOP-02"
+    hint = "The service's user must be in the group that owns the port, usually dialout; see ls -l on the port."
+
+
+class LoopPortBusy(LoopError):
+    code = "LOOP-03"
+    hint = "Another process holds the port: fuser -v PORT names it. Often a modem manager or a second daemon."
+    retryable = True
+
+
+class LoopPortUnfit(LoopError):
+    code = "LOOP-04"
+    hint = "This port has no modem lines. Use a real serial port, or an RFC 2217 server that carries CTS, DSR, DCD and RI."
+
+
+class LoopGone(LoopError):
+    code = "LOOP-05"
+    hint = "The port or the connection to the serial server broke while in use; it is opened again as soon as it is back."
+    retryable = True
+
+
+class LoopSilent(LoopError):
+    code = "LOOP-06"
+    hint = "Check power, A/B polarity, baud rate and parity, and the module's address against lane.toml."
+    retryable = True
+
+
+class LoopFrameCut(LoopError):
+    code = "LOOP-07"
+    hint = "Part of an answer came. Check the wiring and termination; behind a serial server, raise answer_timeout_ms."
+    retryable = True
+
+
+class LoopGarbage(LoopError):
+    code = "LOOP-08"
+    hint = "What came is no answer to the question. Check baud rate and parity, and that nobody else talks on this bus."
+    retryable = True
+
+
+class LoopChecksumWrong(LoopError):
+    code = "LOOP-09"
+    hint = "Bits flip on the line. Check termination, shield and ground, and that no other device has the same address."
+    retryable = True
+
+
+class LoopRefused(LoopError):
+    code = "LOOP-10"
+    hint = "The module has no such inputs: check profile, presence and fault inputs in lane.toml against its manual."
+    retryable = True
+
+
+class LoopForeign(LoopError):
+    code = "LOOP-11"
+    hint = "Another module answered: check the address in lane.toml and that each module on the bus has its own."
+    retryable = True
+
+
 # --- camera ---------------------------------------------------------------------------------------------------------
 
 
@@ -107,6 +171,69 @@ class CameraError(SealaneError):
 
 class CameraFrameError(CameraError):
     """One frame was lost; the next may be fine."""
+
+    retryable = True
+
+
+class FrameMemoryRefused(CameraError):
+    code = "CAM-01"
+    hint = "Lower ring_frames or ring_frame_kib in lane.toml, or give the box (or the service's LimitMEMLOCK) more memory."
+
+
+class CameraSilent(CameraError):
+    code = "CAM-02"
+    hint = "The connection stands and no picture comes: look at the camera's own page, its power and its network cable."
+    retryable = True
+
+
+class FrameDamaged(CameraFrameError):
+    code = "CAM-03"
+    hint = "Now and then is harmless; many mean a bad network cable, a full link or a camera short of power."
+
+
+class FrameTooLarge(CameraFrameError):
+    code = "CAM-04"
+    hint = "Raise ring_frame_kib in lane.toml to the size named above, or lower the camera's resolution or JPEG quality."
+
+
+class CameraUnreachable(CameraError):
+    code = "CAM-05"
+    hint = "Ping the camera's address from the box; check its power, the cable, the switch and the port in the URL."
+    retryable = True
+
+
+class CameraDenied(CameraError):
+    code = "CAM-06"
+    hint = "Put the camera's user name and password into [camera.device], and allow that user to view the stream."
+    retryable = True
+
+
+class StreamNotFound(CameraError):
+    code = "CAM-07"
+    hint = "The camera answers, but not at this path: look up its stream path in the camera's manual."
+    retryable = True
+
+
+class StreamNotVideo(CameraError):
+    code = "CAM-08"
+    hint = "Open the URL in a video player. sealane takes MJPEG over HTTP and H.264, H.265 or MJPEG over RTSP."
+    retryable = True
+
+
+class StreamEnded(CameraError):
+    code = "CAM-09"
+    hint = "The camera closed the connection: it restarts, or serves too many viewers. sealane connects again by itself."
+    retryable = True
+
+
+class PicturesMissing(CameraError):
+    code = "CAM-10"
+    hint = "Let path in [camera.device] name a folder of JPEG, PNG or WebP photographs, or one video file."
+
+
+class PicturesEnded(CameraError):
+    code = "CAM-11"
+    hint = "Every picture was shown once; set loop = true in [camera.device] to begin again."
 
 
 # --- models and reading ---------------------------------------------------------------------------------------------
@@ -148,12 +275,87 @@ class RecordError(SealaneError):
     """The plaintext record and its coding."""
 
 
+class RecordInvalid(RecordError):
+    code = "REC-01"
+    hint = "A stage of this software made a record out of its own bounds: report the field named above."
+
+
+class RecordMalformed(RecordError):
+    code = "REC-02"
+    hint = "The opened bytes are no record of this format: the lane may run a newer version than this program."
+
+
 class SealError(SealaneError):
     """Signing, sealing, verifying, opening. Always fails closed."""
 
 
+class MessageMalformed(SealError):
+    code = "SEAL-01"
+    hint = "These bytes are not in the form of docs/wire-format.md: not from a lane, damaged, or from a newer version."
+
+
+class SignatureInvalid(SealError):
+    code = "SEAL-02"
+    hint = "The message was altered or is not from this signer; compare the key's fingerprint with the one enrolled."
+
+
+class NotARecipient(SealError):
+    code = "SEAL-03"
+    hint = "The message was not sealed for this key; use the key of one of the recipients named above."
+
+
+class OpeningFailed(SealError):
+    code = "SEAL-04"
+    hint = "The key is the right one by name, but does not open the message: it was altered, or the key file was replaced."
+
+
+class AlgorithmUnsupported(SealError):
+    code = "SEAL-05"
+    hint = "docs/wire-format.md lists the algorithms; make the key again with one of them."
+
+
+class VersionUnsupported(SealError):
+    code = "SEAL-06"
+    hint = "Update this program: it reads the format version of its own time and the one before."
+
+
+class ReceiptMalformed(SealError):
+    code = "SEAL-07"
+    hint = "These bytes are no receipt as docs/wire-format.md describes it; a receipt comes only from a collector."
+
+
 class KeyFileError(SealaneError):
     """Key files: reading, writing, passphrases."""
+
+
+class KeyFileMissing(KeyFileError):
+    code = "KEY-01"
+    hint = "Look at the path and at who may read it; `sealane keys` makes keys."
+
+
+class KeyFilePassphrase(KeyFileError):
+    code = "KEY-02"
+    hint = "Give the passphrase that the key was made with."
+
+
+class KeyFileExposed(KeyFileError):
+    code = "KEY-03"
+    hint = "Others on this machine can read the private key: chmod 600 it, and replace the key if anyone may have."
+
+
+class KeyFileWrongKind(KeyFileError):
+    code = "KEY-04"
+    hint = "A signing key signs, a recipient key opens, and a .pub file holds the public half: give the one asked for."
+
+
+class KeyFileMalformed(KeyFileError):
+    code = "KEY-05"
+    hint = "The file holds no key in PEM form that this version knows; copy it again from where it was made."
+
+
+class KeyFileExists(KeyFileError):
+    code = "KEY-06"
+    hint = "A key is never overwritten: choose another name, or move the old one away and keep it."
 
 
 # --- outbox and delivery --------------------------------------------------------------------------------------------
@@ -161,6 +363,38 @@ class KeyFileError(SealaneError):
 
 class OutboxError(SealaneError):
     """The durable store of sealed messages on the lane box."""
+
+
+class OutboxFull(OutboxError):
+    code = "OUT-01"
+    hint = "Nothing more may be given up: bring the connection back, or raise state.outbox_mib."
+    retryable = True
+
+
+class OutboxDiskFull(OutboxError):
+    code = "OUT-02"
+    hint = "Free space on the file system of state.directory; the outbox goes on by itself then."
+    retryable = True
+
+
+class OutboxCorrupt(OutboxError):
+    code = "OUT-03"
+    hint = "Move the outbox file away (keep it as evidence) and start again: a new epoch begins, and its start is an alarm."
+
+
+class OutboxLocked(OutboxError):
+    code = "OUT-04"
+    hint = "Another process holds the outbox: stop the other daemon. A lane has one."
+
+
+class OutboxForeign(OutboxError):
+    code = "OUT-05"
+    hint = "The outbox belongs to another lane or to another version of sealane: give each lane its own state.directory."
+
+
+class ReceiptRefused(OutboxError):
+    code = "OUT-06"
+    hint = "The collector confirms what this lane did not send: look for a cloned box or a receipt of another epoch."
 
 
 class MqttError(SealaneError):
@@ -183,6 +417,40 @@ class CollectorError(SealaneError):
 
 class DaemonError(SealaneError):
     """The daemon as a whole: its control socket, its stages, its confinement."""
+
+
+class ConfineIncomplete(DaemonError):
+    code = "CONF-01"
+    hint = (
+        'Each part above says what it lacks. Start it with systemd/sealane@.service, or set confine = "try" in '
+        "lane.toml to run without and have every state message say so."
+    )
+
+
+class ConfinePath(DaemonError):
+    code = "CONF-02"
+    hint = "Make the directory and give it to the user that sealane runs as."
+
+
+class ControlUnreachable(DaemonError):
+    code = "CTL-01"
+    hint = "Is the lane running (systemctl status 'sealane@*')? Are you in the group sealane?"
+    retryable = True
+
+
+class ControlRefused(DaemonError):
+    code = "CTL-02"
+    hint = "The daemon answered with the error above; its log has more."
+
+
+class ControlGarbled(DaemonError):
+    code = "CTL-03"
+    hint = "The two ends differ in version: restart the daemon after an update."
+
+
+class ControlPath(DaemonError):
+    code = "CTL-04"
+    hint = "Another lane may be running with this state directory; else choose a shorter, writable [state] directory."
 
 
 if __name__ == "__main__":

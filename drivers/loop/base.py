@@ -29,7 +29,7 @@ class LoopEventKind(StrEnum):
     FAULT = "fault"  # the detector reports a fault of a loop
     CLEAR = "clear"  # the fault is over
     LOST = "lost"  # the detector does not answer any more
-    RESTORED = "restored"  # it answers again
+    RESTORED = "restored"  # it answers: the first event of all, or the first after LOST
 
 
 @dataclass(frozen=True, slots=True)

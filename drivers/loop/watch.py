@@ -1,0 +1,155 @@
+"""From samples to events: debounce, and a connection that is kept up.
+
+`Debouncer` is pure (samples in, events out). `LoopWatcher` does the I/O around it and is the same for every detector.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from drivers.loop.base import LoopDetector, LoopEvent, LoopEventKind, LoopSample
+from edge.errors import LoopError
+
+FIRST_RETRY_S = 0.25
+LONGEST_RETRY_S = 15.0
+RETRY_JITTER = 0.25
+"""A wait is lengthened or shortened by up to this share, so that the boxes behind one serial server do not march."""
+STEADY_S = 10.0
+"""After answering this long a detector's retries start small again."""
+ALIVE_EVERY_S = 0.5
+
+
+class Debouncer:
+    """Believes a line once it has held its new level for `debounce_ms`; an event bears the time that level began.
+
+    After start_over() the lines are unknown: one that is on is announced anew, one that went off meanwhile as off.
+    Of changes believed in one sample faults come first, so that the call of a failing loop is known for what it is.
+    """
+
+    def __init__(self, loops: int, debounce_ms: float) -> None:
+        self._debounce_ns = round(debounce_ms * 1e6)
+        self._faults = tuple(_Line() for _ in range(loops))
+        self._presence = tuple(_Line() for _ in range(loops))
+
+    def start_over(self) -> None:
+        for line in (*self._faults, *self._presence):
+            line.known = line.pending = False
+
+    def feed(self, sample: LoopSample) -> tuple[LoopEvent, ...]:
+        """The changes that this sample makes certain. Samples come in the order of their time."""
+        events: list[LoopEvent] = []
+        for lines, levels, on, off in (
+            (self._faults, sample.fault, LoopEventKind.FAULT, LoopEventKind.CLEAR),
+            (self._presence, sample.presence, LoopEventKind.ARRIVE, LoopEventKind.LEAVE),
+        ):
+            for loop, (line, level) in enumerate(zip(lines, levels, strict=True)):
+                since_ns = line.feed(level, sample.monotonic_ns, self._debounce_ns)
+                if since_ns is not None:
+                    events.append(LoopEvent(on if level else off, loop, since_ns))
+        return tuple(events)
+
+
+class _Line:
+    """One line: the level last announced, if it is known to hold still, and since when another level is seen."""
+
+    __slots__ = ("announced", "candidate", "known", "pending", "since_ns")
+
+    def __init__(self) -> None:
+        self.announced = False
+        self.known = False
+        self.pending = False
+        self.candidate = False
+        self.since_ns = 0
+
+    def feed(self, level: bool, now_ns: int, debounce_ns: int) -> int | None:
+        """When `level` began, if it is to be announced now, else None."""
+        if self.known and level == self.announced:
+            self.pending = False
+            return None
+        if not self.pending or level != self.candidate:
+            self.pending, self.candidate, self.since_ns = True, level, now_ns
+        if now_ns - self.since_ns < debounce_ns:
+            return None
+        news = level or self.announced
+        self.announced, self.known, self.pending = level, True, False
+        return self.since_ns if news else None
+
+
+class WatchState(StrEnum):
+    STOPPED = "stopped"
+    CONNECTING = "connecting"
+    WATCHING = "watching"
+    WAITING = "waiting"  # for the next attempt
+
+
+class LoopWatcher:
+    """Keeps one detector connected and turns its samples into events.
+
+    The first event is RESTORED, once the detector has answered, or LOST if it does not answer at first; then they take
+    turns. RESTORED bears the time of the first sample; a loop that is occupied in it follows as an ARRIVE of that time.
+    """
+
+    def __init__(
+        self, detector: LoopDetector, *, debounce_ms: float, clock: Callable[[], int] = time.monotonic_ns
+    ) -> None:
+        self.state = WatchState.STOPPED
+        self._detector = detector
+        self._debouncer = Debouncer(detector.loops, debounce_ms)
+        self._clock = clock
+        self._answers: bool | None = None
+
+    def run(self, emit: Callable[[LoopEvent], None], stop: threading.Event, alive: Callable[[], None]) -> None:
+        """Watch until `stop` is set, then close the detector.
+
+        `alive` is called before each call of the driver and every ALIVE_EVERY_S of a wait. Raises the LoopError of the
+        first attempt if a retry can't help; any other failure becomes an event and is tried again, for ever.
+        """
+        retry_s = FIRST_RETRY_S
+        try:
+            while not stop.is_set():
+                began_ns = self._clock()
+                try:
+                    self._watch(emit, stop, alive)
+                except LoopError as error:
+                    if self._answers is None and not error.retryable:
+                        raise
+                    if self._answers is not False:
+                        self._answers = False
+                        emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
+                    self._detector.close()
+                    if self._clock() - began_ns > STEADY_S * 1e9:
+                        retry_s = FIRST_RETRY_S
+                    self._wait(retry_s * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
+                    retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+        finally:
+            self._detector.close()
+            self.state = WatchState.STOPPED
+
+    def _watch(self, emit: Callable[[LoopEvent], None], stop: threading.Event, alive: Callable[[], None]) -> None:
+        """Connect and sample until `stop` is set. Raises a LoopError when the detector fails."""
+        self.state = WatchState.CONNECTING
+        alive()
+        self._detector.connect()
+        self._debouncer.start_over()
+        next_s = time.monotonic()
+        while not stop.is_set():
+            alive()
+            sample = self._detector.sample()
+            if self.state is not WatchState.WATCHING:
+                self.state = WatchState.WATCHING
+                self._answers = True
+                emit(LoopEvent(LoopEventKind.RESTORED, 0, sample.monotonic_ns))
+            for event in self._debouncer.feed(sample):
+                emit(event)
+            now_s = time.monotonic()
+            next_s = max(next_s + self._detector.poll_interval_s, now_s)
+            time.sleep(next_s - now_s)
+
+    def _wait(self, seconds: float, stop: threading.Event, alive: Callable[[], None]) -> None:
+        self.state = WatchState.WAITING
+        until_ns = self._clock() + round(seconds * 1e9)
+        while (left_ns := until_ns - self._clock()) > 0 and not stop.is_set():
+            alive()
+            stop.wait(min(left_ns / 1e9, ALIVE_EVERY_S))
