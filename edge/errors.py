@@ -401,6 +401,59 @@ class MqttError(SealaneError):
     """The broker and the connection to it."""
 
 
+class MqttFiles(MqttError):
+    code = "MQTT-01"
+    hint = "Look at ca_file, certificate_file and key_file: they exist, may be read by this user, and belong together."
+
+
+class MqttUnreachable(MqttError):
+    code = "MQTT-02"
+    hint = "Is the broker running, and do host, port and the firewall between let this machine through?"
+    retryable = True
+
+
+class MqttTls(MqttError):
+    code = "MQTT-03"
+    hint = "One side does not accept the other's certificate: compare the authority, the host name and the dates (clock?)."
+    retryable = True
+
+
+class MqttRefused(MqttError):
+    code = "MQTT-04"
+    hint = "The broker knows why: read its log for this client id. It must speak MQTT 5."
+    retryable = True
+
+
+class MqttNotAuthorised(MqttError):
+    code = "MQTT-05"
+    hint = "The broker's access list does not let this certificate name do that; compare it with docs/broker/acl."
+    retryable = True
+
+
+class MqttLost(MqttError):
+    code = "MQTT-06"
+    hint = "It is connected again by itself. If it happens often, look at the network and at the broker's log."
+    retryable = True
+
+
+class MqttTakenOver(MqttError):
+    code = "MQTT-07"
+    hint = "A second client uses the same certificate name: a copied card, or a second daemon on this box."
+    retryable = True
+
+
+class MqttNoSubscriber(MqttError):
+    code = "MQTT-08"
+    hint = "The broker took the message, but no collector listens. Start the collector; nothing is lost meanwhile."
+    retryable = True
+
+
+class MqttPublicationRefused(MqttError):
+    code = "MQTT-09"
+    hint = "The broker's limits (quota, packet size, retained messages) do not allow this message; see its log."
+    retryable = True
+
+
 # --- central --------------------------------------------------------------------------------------------------------
 
 
