@@ -7,7 +7,7 @@ the driver named beside them and are checked by it.
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
@@ -99,6 +99,8 @@ class State(Table):
 class LaneConfig(Table):
     """All of lane.toml."""
 
+    confine: Literal["require", "try", "off"] | None = None
+    """Start only fully confined, or as far as this box can. Not set: "require" as a systemd service, else "try"."""
     lane: Lane
     loop: Loop
     camera: Camera
