@@ -100,7 +100,7 @@ class LoopError(SealaneError):
 
 class LoopPortMissing(LoopError):
     code = "LOOP-01"
-    hint = "Check the cable and the name: ls -l /dev/serial/by-id. For rfc2217:// and socket://, is the server reachable?"
+    hint = "Check the cable and the name: ls -l /dev/serial/by-id. For a serial server: does it answer on that port?"
     retryable = True
 
 
@@ -117,12 +117,12 @@ class LoopPortBusy(LoopError):
 
 class LoopPortUnfit(LoopError):
     code = "LOOP-04"
-    hint = "This port has no modem lines. Use a real serial port, or an RFC 2217 server that carries CTS, DSR, DCD and RI."
+    hint = "This port has no modem lines. Use a real serial port, or an RFC 2217 server that carries its lines."
 
 
 class LoopGone(LoopError):
     code = "LOOP-05"
-    hint = "The port or the connection to the serial server broke while in use; it is opened again as soon as it is back."
+    hint = "The port or the connection to the serial server broke while in use; it is opened again once it is back."
     retryable = True
 
 
