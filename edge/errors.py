@@ -177,7 +177,7 @@ class CameraFrameError(CameraError):
 
 class FrameMemoryRefused(CameraError):
     code = "CAM-01"
-    hint = "Lower ring_frames or ring_frame_kib in lane.toml, or give the box (or the service's LimitMEMLOCK) more memory."
+    hint = "Lower ring_frames or ring_frame_kib in lane.toml, or raise the service's LimitMEMLOCK."
 
 
 class CameraSilent(CameraError):
@@ -193,7 +193,7 @@ class FrameDamaged(CameraFrameError):
 
 class FrameTooLarge(CameraFrameError):
     code = "CAM-04"
-    hint = "Raise ring_frame_kib in lane.toml to the size named above, or lower the camera's resolution or JPEG quality."
+    hint = "Raise ring_frame_kib in lane.toml to what is named above, or lower the camera's resolution or JPEG quality."
 
 
 class CameraUnreachable(CameraError):
@@ -222,7 +222,7 @@ class StreamNotVideo(CameraError):
 
 class StreamEnded(CameraError):
     code = "CAM-09"
-    hint = "The camera closed the connection: it restarts, or serves too many viewers. sealane connects again by itself."
+    hint = "The camera closed the connection: it restarts, or serves too many viewers. sealane connects again."
     retryable = True
 
 
@@ -306,7 +306,7 @@ class NotARecipient(SealError):
 
 class OpeningFailed(SealError):
     code = "SEAL-04"
-    hint = "The key is the right one by name, but does not open the message: it was altered, or the key file was replaced."
+    hint = "The key has the right name but does not open the message: one of the two was altered."
 
 
 class AlgorithmUnsupported(SealError):
@@ -379,7 +379,7 @@ class OutboxDiskFull(OutboxError):
 
 class OutboxCorrupt(OutboxError):
     code = "OUT-03"
-    hint = "Move the outbox file away (keep it as evidence) and start again: a new epoch begins, and its start is an alarm."
+    hint = "Move the outbox file away, keep it as evidence, and start again: a new epoch begins, and that is an alarm."
 
 
 class OutboxLocked(OutboxError):
@@ -389,7 +389,7 @@ class OutboxLocked(OutboxError):
 
 class OutboxForeign(OutboxError):
     code = "OUT-05"
-    hint = "The outbox belongs to another lane or to another version of sealane: give each lane its own state.directory."
+    hint = "The outbox belongs to another lane, or to another version of sealane: a lane has its own state.directory."
 
 
 class ReceiptRefused(OutboxError):

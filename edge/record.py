@@ -5,6 +5,11 @@ Plain values only: no numpy, no pixels, and no field for anything about the peop
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
+
+from edge import cbor
+from edge.errors import RecordInvalid, RecordMalformed
+from edge.schema import Codec, blob, either, flag, many, member, optional, pair, real, row, shape, text, whole
 
 
 class PlateText(str):
@@ -28,6 +33,7 @@ class NoRead(StrEnum):
     UNSURE = "unsure"  # characters seen, none agreed on
     CAMERA_SILENT = "camera-silent"  # no frame came while the vehicle was there
     FRAMES_DAMAGED = "frames-damaged"  # frames came, none could be decoded
+    INTERRUPTED = "interrupted"  # the daemon ended while the vehicle was there, and it was gone when it came back
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +170,7 @@ class AuditRecord:
 LaneRecord = ReadRecord | CheckpointRecord | GapRecord | AuditRecord
 
 
-# --- coding ---------------------------------------------------------------------------------------------------------
-#
-# docs/record.cddl says the same for other languages; a test holds the two together.
+# --- coding: docs/record.cddl says the same for other languages, and a test holds the two together -------------------
 
 BLOCK_BYTES = 128
 """A coded record is a multiple of this long: its length must not tell the length of the plate."""
@@ -184,15 +188,14 @@ class Kind(StrEnum):
 
 
 def kind_of(record: LaneRecord) -> Kind:
-    """The kind that the record's message says in its header."""
+    """The kind that the header of the record's message says."""
     return _KINDS[type(record)]
 
 
 def encode(record: LaneRecord) -> bytes:
-    """Deterministic CBOR of `record`, padded to a multiple of BLOCK_BYTES. RecordInvalid if a field is out of bounds."""
+    """Deterministic CBOR, padded to whole blocks. RecordInvalid, naming the field, if one is out of bounds."""
     try:
-        fields = _CODECS[kind_of(record)].put(record)
-        data = _padded(fields)
+        data = _padded(_CODECS[kind_of(record)].put(record))
     except cbor.Malformed as error:
         raise RecordInvalid(f"{type(record).__name__}: {error}") from error
     if len(data) > MAX_RECORD_BYTES:
@@ -201,32 +204,130 @@ def encode(record: LaneRecord) -> bytes:
 
 
 def decode(kind: str, data: bytes) -> LaneRecord:
-    """The record that `data` codes, given the kind its header says. RecordMalformed unless `encode` could have made it."""
+    """The record in `data`, of the kind that the header says. RecordMalformed unless `encode` can have made `data`."""
     if kind not in _CODECS:
         raise RecordMalformed("a kind of record that this version does not know")
     if len(data) > MAX_RECORD_BYTES:
         raise RecordMalformed(f"{len(data)} bytes, more than {MAX_RECORD_BYTES}")
     try:
         fields = cbor.decode(data)
-        if not isinstance(fields, dict):
-            raise cbor.Malformed("must be a map")
-        fields.pop(_PADDING_KEY, None)
-        record = _CODECS[Kind(kind)].get(fields)
+        if not isinstance(fields, dict) or not isinstance(fields.pop(_PADDING_KEY, None), bytes):
+            raise cbor.Malformed("must be a map with padding")
+        record: LaneRecord = _CODECS[Kind(kind)].get(fields)
+        if _padded(_CODECS[Kind(kind)].put(record)) != data:
+            raise cbor.Malformed("is not in the one form that it has")
     except cbor.Malformed as error:
         raise RecordMalformed(f"kind {kind}: {error}") from error
-    if _padded(fields) != data:
-        raise RecordMalformed(f"kind {kind}: padding is wrong")
     return record
 
 
-def _padded(fields: cbor.Value) -> bytes:
-    assert isinstance(fields, dict)  # noqa: S101 - both callers built it
-    for size in range(2 * BLOCK_BYTES):
-        data = cbor.encode({**fields, _PADDING_KEY: bytes(size)})
+def _padded(fields: Any) -> bytes:
+    """The fields with the fewest zero bytes of padding that fill whole blocks."""
+    short = -len(cbor.encode({**fields, _PADDING_KEY: b""})) % BLOCK_BYTES
+    for size in (short, short - 1, short + BLOCK_BYTES - 1):  # from 24 bytes on, the padding's own head is one longer
+        data = cbor.encode({**fields, _PADDING_KEY: bytes(max(size, 0))})
         if len(data) % BLOCK_BYTES == 0:
             return data
     raise cbor.Malformed("cannot be padded")
 
 
-def _read(text: PlateText | None, no_read: NoRead | None, chars: tuple[float, ...], **rest: Any) -> PlateReading:
-    return _consistent(PlateReading(text=text, no_read=no_read, chars=chars, **rest))
+def _reading(**fields: Any) -> PlateReading:
+    reading = PlateReading(**fields)
+    if (reading.text is None) == (reading.no_read is None):
+        raise cbor.Malformed("must have a text or the reason why there is none")
+    return reading
+
+
+def _gap(**fields: Any) -> GapRecord:
+    gap = GapRecord(**fields)
+    if gap.count != gap.last_seq - gap.first_seq + 1:
+        raise cbor.Malformed("must count what it gives up")
+    return gap
+
+
+_INT64 = 2**63 - 1
+_plate = text("[0-9A-Z]{1,16}", PlateText)
+_word: Codec[str] = text("[a-z0-9][a-z0-9._-]{0,31}")
+_line: Codec[str] = text("[ -~]{0,128}")
+_share = real(1, per_unit=10_000)
+_pixels = real(10_000, per_unit=10)
+_frames = whole(0, 65_535)
+_instant = row(Instant, utc_ns=whole(0, _INT64), monotonic_ns=whole(0, _INT64))
+_clock = row(ClockQuality, synchronised=flag(), bound_ms=real(1e9, per_unit=1000), source=text("[ -~]{0,32}"))
+_quality = shape(
+    Quality,
+    {
+        0: ("plate_height_px", optional(_pixels)),
+        1: ("sharpness", optional(_share)),
+        2: ("clipped_share", optional(_share)),
+        3: ("brightness", optional(real(255, per_unit=10))),
+        4: ("exposure_us", optional(real(1e9, per_unit=10))),
+        5: ("gain", optional(real(10_000, per_unit=100))),
+    },
+)
+_plate_reading = shape(
+    _reading,
+    {
+        0: ("text", optional(_plate)),
+        1: ("no_read", optional(member(NoRead))),
+        2: ("confidence", _share),
+        3: ("chars", many(_share, 16)),
+        4: ("alternatives", many(row(Alternative, text=_plate, probability=_share), 8)),
+        5: ("region", text("[A-Za-z0-9-]{1,16}")),
+        6: ("region_confidence", _share),
+        7: ("syntax", optional(text("[ -~]{1,32}"))),
+        8: ("frames_seen", _frames),
+        9: ("frames_used", _frames),
+        10: ("frames_agreeing", _frames),
+        11: ("detector_score", _share),
+        12: ("plates_in_frame", _frames),
+        13: ("quality", _quality),
+    },
+)
+_KINDS: dict[type[LaneRecord], Kind] = {
+    ReadRecord: Kind.READ,
+    CheckpointRecord: Kind.CHECKPOINT,
+    GapRecord: Kind.GAP,
+    AuditRecord: Kind.AUDIT,
+}
+_CODECS: dict[str, Codec[Any]] = {
+    Kind.READ: shape(
+        ReadRecord,
+        {
+            0: ("passage_id", blob(16, 16)),
+            1: ("arrival", _instant),
+            2: ("departure", _instant),
+            3: ("ending", member(Ending)),
+            4: ("restarted", flag()),
+            5: ("clock", _clock),
+            6: ("reading", _plate_reading),
+            7: ("direction", text("forward|reverse|unknown")),
+            8: ("speed_kmh", optional(real(1000, per_unit=10))),
+            9: ("loop_faults", many(whole(0, 65_535), 8)),
+            10: ("model_id", _line),
+            11: ("software", _line),
+        },
+    ),
+    Kind.CHECKPOINT: shape(
+        CheckpointRecord, {0: ("at", _instant), 1: ("clock", _clock), 2: ("outbox_depth", whole(0, _INT64))}
+    ),
+    Kind.GAP: shape(
+        _gap,
+        {
+            0: ("first_seq", whole(1, _INT64)),
+            1: ("last_seq", whole(1, _INT64)),
+            2: ("count", whole(1, _INT64)),
+            3: ("reason", _word),
+            4: ("last_hash", blob(32, 32)),
+        },
+    ),
+    Kind.AUDIT: shape(
+        AuditRecord,
+        {
+            0: ("event", _word),
+            1: ("at", _instant),
+            2: ("clock", _clock),
+            3: ("facts", many(pair(_word, either(whole(-_INT64, _INT64), _line)), 16)),
+        },
+    ),
+}
