@@ -71,6 +71,8 @@ def degrade(rng: np.random.Generator, image: Image, optics: Optics | None = None
         gain = np.exp(rng.normal(0, 0.28 * o.light, 3) * 0.35 + rng.normal(0, 0.35 * o.light))
         out = (out - 128) * np.float32(np.exp(rng.normal(-0.12, 0.3 * o.light))) + 128 + np.float32(rng.normal(0, 22 * o.light))
         out *= gain.astype(np.float32)
+        mean = max(float(out.mean()), 1.0)
+        out *= np.float32(np.clip(mean, 22, 200) / mean)
     if rng.random() < 0.15 * o.light:
         out = 255 * np.clip(out / 255, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.45)))
     if rng.random() < o.infrared:

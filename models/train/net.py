@@ -1,0 +1,60 @@
+"""The reader's network: convolutions only, so that it quantises to int8 without losing much.
+
+Picture (n, 3, 64, 192) BGR in 0..1 -> two rows of 48 steps. A plate with one line is read in one row, a plate with two lines in
+both, top row first: the rows are laid end to end to STEPS steps and trained with CTC, so no stage needs to know
+which kind of plate it sees. A second head names the issuer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.train.render import REGIONS
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+BLANK = len(ALPHABET)
+ROWS, COLUMNS = 2, 48
+STEPS = ROWS * COLUMNS
+
+_WIDTHS = (16, 32, 48, 80, 112, 144)
+
+
+class PlateNet(nn.Module):
+    """Logits of characters (n, STEPS, 37) and of issuers (n, len(REGIONS))."""
+
+    def __init__(self, widths: tuple[int, int, int, int, int, int] = _WIDTHS) -> None:
+        super().__init__()
+        a, b, c, d, e, f = widths
+        self.trunk = nn.Sequential(
+            _conv(3, a, stride=2), _conv(a, b), _conv(b, c, stride=2), _Residual(c),
+            _conv(c, d, stride=(2, 1)), _Residual(d), _conv(d, e, stride=(2, 1)), _Residual(e),
+        )  # fmt: skip
+        self.reader = nn.Sequential(_conv(e, f, stride=(2, 1)), _conv(f, f, kernel=(3, 5)), nn.Conv2d(f, BLANK + 1, 1))
+        self.issuer = nn.Sequential(
+            _conv(e, e, stride=(2, 2)), _conv(e, f, stride=(2, 2)), nn.AvgPool2d((1, 12)), nn.Dropout(0.2),
+            nn.Conv2d(f, len(REGIONS), 1),
+        )  # fmt: skip
+
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        seen = self.trunk(picture)
+        steps = self.reader(seen).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
+        return steps, self.issuer(seen).reshape(-1, len(REGIONS))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
+
+
+def _conv(
+    inputs: int, outputs: int, *, stride: int | tuple[int, int] = 1, kernel: tuple[int, int] = (3, 3)
+) -> nn.Sequential:
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
