@@ -1,0 +1,345 @@
+"""The connection to the broker: MQTT 5 over TLS with a client certificate, driven by the thread of its one owner.
+
+Lane, collector and tail share it. Certificate files are read anew at every connect, so that a renewed one is taken up.
+What the broker says is an event or an error of ours; nothing it sends raises anything else.
+"""
+
+import os
+import select
+import ssl
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.exception import MQTTException
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge.config import Broker
+from edge.errors import (
+    MqttFiles,
+    MqttLost,
+    MqttNotAuthorised,
+    MqttRefused,
+    MqttTakenOver,
+    MqttTls,
+    MqttUnreachable,
+    clean,
+)
+
+ROOT = "lanes/v1"
+CONNECT_TIMEOUT_S = 8.0
+MAX_PACKET_BYTES = 256 * 1024
+"""Larger packets are not asked for; the broker drops them (MQTT 5, 3.1.2.11.4)."""
+SESSION_EXPIRY_S = 7 * 24 * 3600
+MAX_QUEUED = 1000
+"""Publications that wait for their turn."""
+SUCCESS = 0x00
+NO_SUBSCRIBER = 0x10
+NOT_AUTHORISED = 0x87
+TAKEN_OVER = 0x8E
+
+
+def topic(lane_id: str, leaf: str) -> str:
+    """The topic `leaf` of one lane: record, checkpoint, state or receipt."""
+    return f"{ROOT}/{lane_id}/{leaf}"
+
+
+def split(of: str) -> tuple[str, str] | None:
+    """Lane and leaf of a topic, or None if it is none of ours."""
+    parts = of.split("/")
+    return (parts[2], parts[3]) if len(parts) == 4 and "/".join(parts[:2]) == ROOT else None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A publication that came in. Everything in it is whatever its sender and the broker made of it."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What to publish, always with QoS 1. `labels` are user properties: for people, never to be believed."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    content_type: str = ""
+    expiry_s: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def properties(self, packet_type: int) -> Properties:
+        properties = Properties(packet_type)  # type: ignore[no-untyped-call]
+        if self.content_type:
+            properties.ContentType = self.content_type
+        if self.expiry_s is not None:
+            properties.MessageExpiryInterval = self.expiry_s
+        if self.labels:
+            properties.UserProperty = list(self.labels)
+        return properties
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The broker's word on a publication: an MQTT 5 reason code; from 0x80 on it was refused."""
+
+    publication: Publication
+    reason: int
+
+
+Event = Message | Acknowledged
+
+
+class Session:
+    """One client of one broker.
+
+    resume: keep the broker's session from before this process (a receiver wants what was queued for it); a sender that
+    knows itself what is unconfirmed starts clean.
+    """
+
+    def __init__(self, broker: Broker, client_id: str, *, resume: bool) -> None:
+        self.client_id = client_id
+        self._broker = broker
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._resume = resume
+        self._window = broker.in_flight
+        self._queued: deque[Publication] = deque()
+        self._unacknowledged: dict[int, Publication] = {}
+        self._connected_before = False
+        self._session_present: bool | None = None
+        self._refusal: ReasonCode | None = None
+        self._lost: ReasonCode | None = None
+        self._last_trouble = ""
+        self._events: list[Event] = []
+        self._subscribed: dict[int, list[ReasonCode]] = {}
+        self._client = self._new_client()
+
+    def connect(self, will: Publication | None = None) -> bool:
+        """Connect and wait for the broker's answer; True if it still had this client's session.
+
+        Publications that the broker lost with its session are forgotten here. Raises MqttFiles, MqttUnreachable,
+        MqttTls, MqttRefused, MqttNotAuthorised, MqttLost.
+        """
+        self._load_files()
+        self._session_present = self._refusal = self._lost = None
+        self._last_trouble = ""
+        self._events.clear()
+        self._subscribed.clear()
+        client = self._client
+        if will is not None:
+            client.will_set(will.topic, will.payload, 1, will.retain, will.properties(PacketTypes.WILLMESSAGE))
+        try:
+            if self._connected_before:
+                client.reconnect()
+            else:
+                client.connect(
+                    self._broker.host,
+                    self._broker.port,
+                    self._broker.keepalive_s,
+                    clean_start=False if self._resume else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                    properties=self._connect_properties(),
+                )
+        except ssl.SSLError as error:
+            raise MqttTls(f"{self._where}: {clean(error.reason or error)}") from error
+        except OSError as error:
+            raise MqttUnreachable(f"{self._where}: {clean(error.strerror or error)}") from error
+        self._connected_before = True
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while self._session_present is None:
+            self._raise_if_refused()
+            if time.monotonic() > deadline:
+                self.close()
+                raise MqttUnreachable(f"{self._where} did not answer within {CONNECT_TIMEOUT_S:.0f} s")
+            self._turn(0.2)
+        return self._session_present
+
+    def subscribe(self, filters: Iterable[str], *, retained: bool = True) -> None:
+        """Subscribe with QoS 1 and wait for the grant. Raises MqttNotAuthorised, MqttLost, MqttUnreachable."""
+        handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
+        topics = [(name, SubscribeOptions(qos=1, retainHandling=handling)) for name in filters]
+        _, packet_id = self._client.subscribe(topics)
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while packet_id is not None and packet_id not in self._subscribed:
+            if self._lost is not None:
+                raise self._lost_error()
+            if time.monotonic() > deadline:
+                raise MqttUnreachable(f"{self._where} did not answer a subscription")
+            self._turn(0.2)
+        for (name, _), reason in zip(topics, self._subscribed.pop(packet_id or 0, []), strict=False):
+            if reason.is_failure:
+                raise MqttNotAuthorised(f"{self._where} refused the subscription to {name}: {clean(reason)}")
+
+    def publish(self, publication: Publication) -> None:
+        """Send `publication` as soon as the window allows; an Acknowledged event follows. Never blocks.
+
+        Raises MqttUnreachable when MAX_QUEUED wait for a broker that acknowledges nothing.
+        """
+        if len(self._queued) >= MAX_QUEUED:
+            raise MqttUnreachable(f"{self._where} does not acknowledge what it is sent")
+        self._queued.append(publication)
+        self._flush()
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """What came in, at most `timeout_s` later, or earlier after `wake`. Raises MqttLost or MqttTakenOver."""
+        if not self._events:
+            if self._lost is not None:
+                raise self._lost_error()
+            self._turn(timeout_s)
+        events, self._events = self._events, []
+        if not events and self._lost is not None:
+            raise self._lost_error()
+        return events
+
+    def wake(self) -> None:
+        """Let a running `wait` return at once. The only method for other threads."""
+        os.eventfd_write(self._wake, 1)
+
+    def close(self, farewell: Publication | None = None) -> None:
+        """Say goodbye and close the connection; the will is not sent. `farewell` is published before, if it can be."""
+        if self._lost is None and self._session_present is not None and farewell is not None:
+            self.publish(farewell)
+            deadline = time.monotonic() + 1.0
+            while (self._queued or self._unacknowledged) and self._lost is None and time.monotonic() < deadline:
+                self._turn(0.1)
+        self._client.disconnect()
+        deadline = time.monotonic() + 1.0
+        while self._client.socket() is not None and time.monotonic() < deadline:
+            self._turn(0.1)
+
+    # --- paho ---------------------------------------------------------------------------------------------------
+
+    def _new_client(self) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=self.client_id, protocol=paho.MQTTv5, reconnect_on_failure=False
+        )
+        client.tls_set_context(self._context)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(0)  # the window is ours: paho knows nothing of the broker's Receive Maximum
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_log = self._on_log
+        return client
+
+    @property
+    def _where(self) -> str:
+        return f"broker {self._broker.host}:{self._broker.port}"
+
+    def _load_files(self) -> None:
+        try:
+            self._context.load_verify_locations(self._broker.ca_file)
+            self._context.load_cert_chain(self._broker.certificate_file, self._broker.key_file)
+        except ssl.SSLError as error:
+            raise MqttFiles(f"certificate or key of {self.client_id}: {clean(error.reason or error)}") from error
+        except OSError as error:
+            raise MqttFiles(
+                f"cannot read {self._broker.ca_file}, {self._broker.certificate_file} or {self._broker.key_file}: "
+                f"{clean(error.strerror or error)}"
+            ) from error
+
+    def _connect_properties(self) -> Properties:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = 1000
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        return properties
+
+    def _flush(self) -> None:
+        while self._queued and len(self._unacknowledged) < self._window:
+            publication = self._queued.popleft()
+            info = self._client.publish(
+                publication.topic,
+                publication.payload,
+                qos=1,
+                retain=publication.retain,
+                properties=publication.properties(PacketTypes.PUBLISH),
+            )
+            self._unacknowledged[info.mid] = publication
+
+    def _turn(self, timeout_s: float) -> None:
+        """Let paho read and write once, when there is something to or at the latest after `timeout_s`."""
+        sock = self._client.socket()
+        if not isinstance(sock, ssl.SSLSocket):
+            return
+        if sock.pending():
+            timeout_s = 0.0
+        writable = [sock.fileno()] if self._client.want_write() else []
+        readable, _, _ = select.select([sock.fileno(), self._wake], writable, [], max(0.0, timeout_s))
+        if self._wake in readable:
+            os.eventfd_read(self._wake)
+        try:
+            self._client.loop(0.0)
+            self._flush()
+        except (MQTTException, ValueError, LookupError, TypeError, struct.error) as error:
+            # paho's decoder on bytes that are no MQTT; what the peer sent is not worth more than a new connection
+            self._client.disconnect()
+            self._last_trouble = f"it sent what is no MQTT ({type(error).__name__})"
+            self._lost = self._lost or ReasonCode(PacketTypes.DISCONNECT, identifier=0x81)
+
+    def _raise_if_refused(self) -> None:
+        if self._refusal is not None:
+            refusal = self._refusal
+            self.close()
+            kind = MqttNotAuthorised if refusal.value == NOT_AUTHORISED else MqttRefused
+            raise kind(f"{self._where} refused {self.client_id}: {clean(refusal)}")
+        if self._lost is not None:
+            raise self._lost_error()
+
+    def _lost_error(self) -> MqttLost | MqttTakenOver | MqttTls:
+        """TLS 1.3 tells the client that its certificate was refused only after the handshake, in the first read."""
+        reason = clean(self._lost)
+        if self._lost is not None and self._lost.value == TAKEN_OVER:
+            return MqttTakenOver(f"{self._where} gave the session of {self.client_id} to another client")
+        if self._session_present is None and ("ALERT" in self._last_trouble or "alert" in self._last_trouble):
+            return MqttTls(f"{self._where}: {self._last_trouble}")
+        trouble = f" ({self._last_trouble})" if self._last_trouble else ""
+        return MqttLost(f"{self._where}: {reason}{trouble}")
+
+    def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        if reason.is_failure:
+            self._refusal = reason
+            return
+        self._window = min(self._broker.in_flight, getattr(properties, "ReceiveMaximum", self._broker.in_flight))
+        if not flags.session_present:
+            client.drop_out_messages()
+            self._unacknowledged.clear()
+            self._queued.clear()
+        self._session_present = flags.session_present
+
+    def _on_disconnect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._lost = reason
+
+    def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
+        try:
+            name = message.topic
+        except UnicodeDecodeError:
+            return
+        self._events.append(Message(name, bytes(message.payload), message.retain))
+
+    def _on_publish(self, client: paho.Client, _: Any, packet_id: int, reason: ReasonCode, properties: Any) -> None:
+        publication = self._unacknowledged.pop(packet_id, None)
+        if publication is not None:
+            self._events.append(Acknowledged(publication, reason.value))
+
+    def _on_subscribe(
+        self, client: paho.Client, _: Any, packet_id: int, reasons: list[ReasonCode], properties: Any
+    ) -> None:
+        self._subscribed[packet_id] = reasons
+
+    def _on_log(self, client: paho.Client, _: Any, level: int, text: str) -> None:
+        if level == paho.MQTT_LOG_ERR:
+            self._last_trouble = clean(text)

@@ -1,0 +1,250 @@
+"""Publisher: sends what the outbox holds to the broker, in order, until a collector's receipt lets the outbox forget.
+
+For the daemon: one thread runs `Publisher.run(stop, alive)`; whoever appends to the outbox calls `wake()` afterwards;
+`announce()` has the lane's state published at once; `status` is a snapshot for health. After `stop.set()`, `wake()`.
+While it connects it may be silent for CONNECT_SILENCE_S.
+
+A broker's acknowledgement is not delivery: only a receipt moves the window, so that never more than `in_flight`
+messages are at the broker's mercy. `Delivery` decides, without I/O, what to send and when to send it again.
+"""
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge import logs
+from edge.config import Broker
+from edge.errors import MqttError, MqttNoSubscriber, MqttNotAuthorised, MqttPublicationRefused, SealError
+from edge.mqtt import (
+    CONNECT_TIMEOUT_S,
+    NO_SUBSCRIBER,
+    NOT_AUTHORISED,
+    SUCCESS,
+    Acknowledged,
+    Message,
+    Publication,
+    Session,
+    topic,
+)
+from edge.outbox import Outbox, Sealed
+from edge.seal import receipt
+from edge.seal.keys import PublicKey
+
+RECORD_TYPE = 'application/cose; cose-type="cose-sign1"'
+RECORD_EXPIRY_S = 7 * 24 * 3600
+STATE_INTERVAL_S = 30.0
+TICK_S = 1.0
+"""Longest time between two signs of life while connected or waiting."""
+CONNECT_SILENCE_S = 4 * CONNECT_TIMEOUT_S
+MAX_PATIENCE_S = 60.0
+MAX_REFUSED_PAUSE_S = 30.0
+STEADY_S = 10.0
+"""A connection that held for this long was a good one."""
+RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+
+log = logging.getLogger(__name__)
+
+Place = tuple[bytes, int]
+"""Epoch and sequence number: the name of one message of this lane."""
+
+
+class Delivery:
+    """Which of the waiting messages to send now. Pure: time comes in as monotonic seconds.
+
+    A message is sent once, and again when the broker lost its session, when the broker refused one, or when no receipt
+    came for the receipt timeout (twice as long each time that nothing moved). Again means everything unconfirmed, in
+    order, so that the retained checkpoint stays the newest.
+    """
+
+    def __init__(self, receipt_timeout_s: float) -> None:
+        self._timeout_s = receipt_timeout_s
+        self._sent: list[Place] = []
+        self._rounds = 0
+        self._again_at = float("inf")
+
+    def connected(self, *, session_present: bool) -> None:
+        """A new connection. Without its session the broker may have lost all that no receipt covers."""
+        if not session_present:
+            self._sent.clear()
+
+    def refused(self, now: float) -> None:
+        """The broker did not take something that was sent, or had nobody to pass it on to."""
+        self._again_at = min(self._again_at, now + min(2.0**self._rounds, MAX_REFUSED_PAUSE_S))
+
+    def next(self, waiting: Sequence[Place], now: float) -> Sequence[Place]:
+        """What to send of `waiting`, the first messages of the outbox in order, as many as may be unconfirmed."""
+        known = set(waiting)
+        unconfirmed = [place for place in self._sent if place in known]
+        if len(unconfirmed) < len(self._sent):  # a receipt came
+            self._rounds = 0
+            self._again_at = now + self._timeout_s
+        elif unconfirmed and now >= self._again_at:
+            self._rounds = min(self._rounds + 1, 16)
+            unconfirmed = []
+        if not unconfirmed:
+            patience_s = min(self._timeout_s * 2**self._rounds, max(self._timeout_s, MAX_PATIENCE_S))
+            self._again_at = now + patience_s
+        fresh = [place for place in waiting if place not in set(unconfirmed)]
+        self._sent = [*unconfirmed, *fresh]
+        return fresh
+
+    def idle_s(self, now: float) -> float:
+        """Seconds until something is to be sent again."""
+        return max(0.0, self._again_at - now) if self._sent else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What health says of delivery. error: code of the last trouble, None while all is well."""
+
+    connected: bool = False
+    error: str | None = None
+    unconfirmed: int = 0
+    confirmed: int = 0
+    sent: int = 0
+    connects: int = 0
+
+
+class Publisher:
+    """The lane's MQTT client. `state` gives the content of the state message, JSON values by name; `collectors` are the
+    keys whose receipts count."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        lane_id: str,
+        outbox: Outbox,
+        collectors: Sequence[PublicKey],
+        *,
+        receipt_timeout_s: float,
+        state: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._broker = broker
+        self._lane_id = lane_id
+        self._outbox = outbox
+        self._collectors = collectors
+        self._state = state
+        self._session = Session(broker, lane_id, resume=False)
+        self._delivery = Delivery(receipt_timeout_s)
+        self._number = 0
+        self._announce_at = 0.0
+        self._status = Status()
+
+    @property
+    def status(self) -> Status:
+        return self._status
+
+    def wake(self) -> None:
+        """Something was appended to the outbox, or `stop` was set. For any thread."""
+        self._session.wake()
+
+    def announce(self) -> None:
+        """Publish the lane's state soon. For any thread."""
+        self._announce_at = 0.0
+        self._session.wake()
+
+    def run(self, stop: threading.Event, alive: Callable[[], None]) -> None:
+        """Deliver until `stop`. Trouble with the broker is logged, shown in `status` and tried again; anything else,
+        such as an outbox that can't be read, is raised."""
+        failures = 0
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                self._serve(stop, alive)
+            except MqttError as error:
+                self._trouble(error)
+            failures = 1 if time.monotonic() - began > STEADY_S + CONNECT_SILENCE_S else failures + 1
+            self._status = replace(self._status, connected=False)
+            again_at = time.monotonic() + RECONNECT_PAUSES_S[min(failures, len(RECONNECT_PAUSES_S)) - 1]
+            while not stop.is_set() and time.monotonic() < again_at:
+                alive()
+                stop.wait(min(TICK_S, max(0.0, again_at - time.monotonic())))
+
+    def _serve(self, stop: threading.Event, alive: Callable[[], None]) -> None:
+        """One connection, from birth to loss or stop."""
+        self._number = secrets.randbits(32)
+        alive()
+        session_present = self._session.connect(will=self._state_message(online=False))
+        alive()
+        self._session.subscribe([topic(self._lane_id, "receipt")])
+        self._delivery.connected(session_present=session_present)
+        self._status = replace(self._status, connected=True, error=None, connects=self._status.connects + 1)
+        logs.event(log, logging.INFO, "connected", "to the broker", session_present=session_present)
+        self._announce_at = 0.0
+        while not stop.is_set():
+            alive()
+            now = time.monotonic()
+            if now >= self._announce_at:
+                self._announce_at = now + STATE_INTERVAL_S
+                self._session.publish(self._state_message(online=True))
+            self._send(now)
+            for event in self._session.wait(min(TICK_S, self._delivery.idle_s(now))):
+                match event:
+                    case Message():
+                        self._receive(event)
+                    case Acknowledged(publication, reason) if reason != SUCCESS:
+                        self._refused(publication, reason)
+        self._session.close(farewell=self._state_message(online=False))
+
+    def _send(self, now: float) -> None:
+        waiting = self._outbox.pending(limit=self._broker.in_flight)
+        by_place = {(sealed.epoch, sealed.seq): sealed for sealed in waiting}
+        fresh = self._delivery.next(list(by_place), now)
+        for place in fresh:
+            self._session.publish(self._message(by_place[place]))
+        self._status = replace(self._status, unconfirmed=len(waiting), sent=self._status.sent + len(fresh))
+
+    def _receive(self, message: Message) -> None:
+        try:
+            confirmed = self._outbox.confirm(receipt.verify(message.payload, self._collectors, self._lane_id))
+        except SealError as error:
+            self._trouble(error)
+            return
+        self._status = replace(self._status, error=None, confirmed=self._status.confirmed + confirmed)
+
+    def _refused(self, publication: Publication, reason: int) -> None:
+        kind: type[MqttError] = MqttPublicationRefused
+        if reason == NO_SUBSCRIBER:
+            if publication.topic == topic(self._lane_id, "state"):
+                return
+            kind = MqttNoSubscriber
+        elif reason == NOT_AUTHORISED:
+            kind = MqttNotAuthorised
+        self._delivery.refused(time.monotonic())
+        self._trouble(kind(f"{publication.topic}: reason code 0x{reason:02x}"))
+
+    def _trouble(self, error: MqttError | SealError) -> None:
+        if error.code != self._status.error:
+            logs.error(log, error, logging.WARNING)
+        self._status = replace(self._status, error=error.code)
+
+    def _message(self, sealed: Sealed) -> Publication:
+        checkpoint = sealed.kind == "c"
+        return Publication(
+            topic(self._lane_id, "checkpoint" if checkpoint else "record"),
+            sealed.payload,
+            retain=checkpoint,
+            content_type=RECORD_TYPE,
+            expiry_s=RECORD_EXPIRY_S,
+            labels=(
+                ("lane", self._lane_id),
+                ("kind", sealed.kind),
+                ("epoch", sealed.epoch.hex()),
+                ("seq", str(sealed.seq)),
+            ),
+        )
+
+    def _state_message(self, *, online: bool) -> Publication:
+        """The same session number is in birth and will, so that a late will of an earlier connection is told apart."""
+        content = {**(self._state() if online else {}), "online": online, "session": self._number}
+        return Publication(
+            topic(self._lane_id, "state"),
+            json.dumps(content, separators=(",", ":")).encode(),
+            retain=True,
+            content_type="application/json",
+        )
