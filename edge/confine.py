@@ -214,21 +214,23 @@ def _allow_beneath(ruleset: int, directory: Path, rights: int) -> None:
 
 
 def _read_only_mounts(policy: ConfinePolicy, otherwise: str) -> Measure:
-    """Whether all mounts but the state directory and the kernel's own are read-only (systemd's ProtectSystem=strict)."""
-    writable = [point for point in _writable_mounts() if not any(point.is_relative_to(p) for p in policy.write_beneath)]
-    if writable:
-        return Measure("writes", False, f"{otherwise}, and {writable[0]} is mounted writable")
+    """Whether nothing but the state directory is mounted writable, as systemd's ProtectSystem=strict leaves it."""
+    outside = [
+        point
+        for point in writable_mounts(Path("/proc/self/mountinfo").read_text())
+        if not any(point.is_relative_to(directory) for directory in policy.write_beneath)
+    ]
+    if outside:
+        return Measure("writes", False, f"{otherwise}, and {outside[0]} is mounted writable")
     return Measure("writes", True, "read-only mounts")
 
 
-def _writable_mounts() -> Iterator[Path]:
-    """Mount points whose mount options (proc_pid_mountinfo(5), field 6) hold `rw`, without /dev, /proc, /sys."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+def writable_mounts(mountinfo: str) -> Iterator[Path]:
+    """Mount points that can be written to, without the kernel's own /dev, /proc and /sys (proc_pid_mountinfo(5))."""
+    for line in mountinfo.splitlines():
         fields = line.split(" ")
         point = Path(fields[4].encode().decode("unicode_escape"))
-        if "rw" in fields[5].split(",") and not any(
-            point.is_relative_to(kernel) for kernel in ("/dev", "/proc", "/sys")
-        ):
+        if "rw" in fields[5].split(",") and not any(point.is_relative_to(own) for own in ("/dev", "/proc", "/sys")):
             yield point
 
 
