@@ -506,5 +506,32 @@ class ControlPath(DaemonError):
     hint = "Another lane may be running with this state directory; else choose a shorter, writable [state] directory."
 
 
+# --- simulator ------------------------------------------------------------------------------------------------------
+
+
+class SimError(SealaneError):
+    """The simulated lane: scenarios, photographs, ports."""
+
+
+class ScenarioMissing(SimError):
+    code = "SIM-01"
+    hint = "Name a file of hw-sim/scenarios without its ending, or give the path of a TOML file."
+
+
+class PhotosMissing(SimError):
+    code = "SIM-02"
+    hint = "Give a folder with photographs (jpg, png, webp), or a labelled set with images/ and labels.jsonl."
+
+
+class SimPortTaken(SimError):
+    code = "SIM-03"
+    hint = "Another process listens there: end it, or give another port (0 takes any free one)."
+
+
+class PlateStyleUnknown(SimError):
+    code = "SIM-04"
+    hint = "Use one of the styles listed above."
+
+
 if __name__ == "__main__":
     sys.stdout.write(index())
