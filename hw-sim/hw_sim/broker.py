@@ -1,4 +1,4 @@
-"""The bench's broker, a process of its own: the embedded one (iotcore), or a real mosquitto with the files of docs/broker.
+"""The bench's broker as its own process: the embedded one (iotcore), or a real mosquitto with the files of docs/broker.
 
 Both speak TLS with the certificate they are given. Only mosquitto checks who connects and what they may do.
 """
