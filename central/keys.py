@@ -1,0 +1,110 @@
+"""`sealane keys`: makes the files that hold keys and certificates, and shows fingerprints. Never overwrites one."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.errors import KeyFileMissing, KeyFilePassphrase, KeyFileWrongKind
+from edge.seal import keys
+from edge.seal.keys import KeyType, Purpose
+
+app = typer.Typer(no_args_is_help=True, help="Make key files and certificates; show fingerprints.")
+
+SERVER_HOSTS = ("localhost", "127.0.0.1")
+
+KeyPath = Annotated[Path, typer.Argument(help="Where the private half goes; the public half is PATH.pub.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="A file whose first line is the passphrase, instead of asking.")
+]
+
+
+@app.command()
+def lane(
+    path: KeyPath,
+    kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
+) -> None:
+    """The key that a lane signs with. It has no passphrase: the service starts without anybody typing."""
+    _made(keys.save(keys.make_signing_key(kind), path), Purpose.SIGNING)
+
+
+@app.command()
+def collector(
+    path: KeyPath,
+    kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
+) -> None:
+    """The key that a collector signs receipts with. It opens no record."""
+    _made(keys.save(keys.make_signing_key(kind), path), Purpose.SIGNING)
+
+
+@app.command()
+def recipient(
+    path: KeyPath,
+    kind: Annotated[KeyType, typer.Option("--type", help="x25519, p256 or mlkem768-x25519.")] = KeyType.X25519,
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave the private half in clear.")] = False,
+) -> None:
+    """The key of somebody who may read records. Whoever loses it can't read what was sealed for it alone."""
+    if no_passphrase and passphrase_file is not None:
+        raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
+    secret = None if no_passphrase else passphrase(passphrase_file, confirm=True)
+    _made(keys.save(keys.make_recipient_key(kind), path, secret), Purpose.RECIPIENT)
+
+
+@app.command()
+def fingerprint(files: Annotated[list[Path], typer.Argument(help="Public key files.")]) -> None:
+    """What people compare to know that they mean the same key."""
+    for file in files:
+        try:
+            key = keys.load_public(file, Purpose.SIGNING)
+        except KeyFileWrongKind:
+            key = keys.load_public(file, Purpose.RECIPIENT)
+        _say(f"{key.fingerprint}  {key.purpose} {key.type}  {file}")
+
+
+@app.command()
+def tls(
+    ca: Annotated[Path, typer.Option(help="Folder of the authority (ca.pem, ca.key); made if there is none.")],
+    name: Annotated[str, typer.Option(help="Name in the certificate: the lane's id, collector.central, ...")],
+    server: Annotated[bool, typer.Option("--server/--client", help="For the broker, or for who connects to it.")],
+    host: Annotated[list[str] | None, typer.Option(help="Name or address that the server is reached as.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for NAME.pem and NAME.key; without it, that of --ca.")
+    ] = None,
+) -> None:
+    """A TLS certificate from an authority of one's own, for benches and small sites."""
+    from central import certificates
+
+    authority = certificates.Authority.open_or_make(ca)
+    key = certificates.make_key()
+    hosts = tuple(host or SERVER_HOSTS) if server else ()
+    folder = out or ca
+    certificates.write_new(folder / f"{name}.key", certificates.private_pem(key), 0o600)
+    certificates.write_new(folder / f"{name}.pem", authority.issue(name, key.public_key(), hosts=hosts), 0o644)
+    _say(f"{folder / name}.pem for {'the server ' + ', '.join(hosts) if hosts else 'the client ' + name}")
+
+
+def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
+    """From the first line of `file`, or from the person at the terminal. KeyFileMissing, KeyFilePassphrase."""
+    if file is None:
+        if not sys.stdin.isatty():
+            raise KeyFilePassphrase("no terminal to ask for a passphrase; give --passphrase-file")
+        secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    else:
+        try:
+            secret = (file.read_text().splitlines() or [""])[0]
+        except OSError as error:
+            raise KeyFileMissing(f"cannot read {file}: {error.strerror}") from error
+    if not secret:
+        raise KeyFilePassphrase("an empty passphrase protects nothing")
+    return str(secret).encode()
+
+
+def _made(public_file: Path, purpose: Purpose) -> None:
+    _say(f"{public_file.with_suffix('')} and {public_file}")
+    _say(f"fingerprint {keys.load_public(public_file, purpose).fingerprint}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
