@@ -4,7 +4,7 @@ manifest.json:
     {"format": 1, "version": "...",
      "detector": {"file", "sha256", "inputs": [spec], "outputs": [spec], "threshold"},
      "ocr":      {"file", "sha256", "inputs": [spec], "outputs": [spec], ... what ocr.py asks for}}
-with spec = {"shape": [...], "dtype": "int8", "scale": s, "zero_point": z}; outputs in the order of their tensors' names.
+with spec = {"shape": [...], "dtype": "int8", "scale": s, "zero_point": z}; outputs ordered by their tensors' names.
 """
 
 import hashlib

@@ -7,6 +7,7 @@ Training is resumable: it goes on from `state.pt` in --out, or from the committe
 """
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -15,13 +16,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from models.train.scene import Composer, Floats, Sample, load_scenes, load_textures
+from edge.reading.bundle import Model
+from edge.reading.detector import STRIDE, Detector, iou
+from edge.reading.runtime import Network
+from models.train import manifest
+from models.train.scene import Composer, Floats, Grey, Sample, Scene, load_scenes, load_textures, render_textures
 
-STRIDE = 8
+WIDTH, HEIGHT = 640, 480
+"""The network's input when it is deployed; training sees smaller canvases at the same scale."""
+CALIBRATION = 150
+THRESHOLD = 0.4
+"""Score below which the reader drops a detection."""
+RENDERED = 5000
+"""Distinct rendered plates that scenes are made of."""
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "detector.pt"
 
 
@@ -171,15 +181,10 @@ def _generalised_iou(a: Any, b: Any) -> Any:
     return inner / union - (outer - union) / outer
 
 
-def train(plates: Path, textures: Path, out: Path, samples: int, width: int, height: int, batch: int, rate: float) -> None:
+def train(plates: Path, out: Path, samples: int, width: int, height: int, batch: int, rate: float) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(int(time.time()))
-    composer = Composer(
-        load_scenes(plates, dev=False),
-        load_scenes(plates, dev=False, sets=["neg_coco"]),
-        [*load_textures(plates), *load_rendered(textures)],
-        rng,
-    )
+    composer = Composer(*_material(plates, out), rng)
     net = DetectorNet().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
     out.mkdir(parents=True, exist_ok=True)
@@ -201,7 +206,7 @@ def train(plates: Path, textures: Path, out: Path, samples: int, width: int, hei
         progress = seen / samples
         warm = min(1.0, (step + 1) / 100)
         for group in optimiser.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.98 * (1 + np.cos(np.pi * progress)) / 2)
+            group["lr"] = rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
         images, wanted = next(stream)
         net.train()
         with torch.autocast("cpu", torch.bfloat16):
@@ -232,25 +237,107 @@ def train(plates: Path, textures: Path, out: Path, samples: int, width: int, hei
             partial.replace(state_file)
 
 
-def load_rendered(file: Path) -> list[NDArray[np.uint8]]:
-    """Rendered flat plates (grey), written by `textures`; none without the file."""
+def _material(plates: Path, out: Path) -> tuple[list[Scene], list[Scene], list[Grey]]:
+    """Scenes, scenes without plates, and flat plates: the training side only."""
+    return (
+        load_scenes(plates, dev=False),
+        load_scenes(plates, dev=False, sets=["neg_coco"]),
+        [*load_textures(plates), *rendered(out / "textures.npz")],
+    )
+
+
+def rendered(file: Path) -> list[Grey]:
+    """Rendered flat plates, drawn once and kept in `file`."""
     if not file.exists():
-        return []
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(file, *render_textures(RENDERED, seed=1))
     with np.load(file) as stored:
         return [stored[name] for name in stored.files]
 
 
+class _Deployed(nn.Module):  # type: ignore[misc]
+    """The net as the reader calls it: channels last, output names in the order score, box, corners."""
+
+    def __init__(self, net: DetectorNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Any) -> tuple[Any, ...]:
+        return tuple(y.permute(0, 2, 3, 1) for y in self.net(x.permute(0, 3, 1, 2)))
+
+
+def export(plates: Path, out: Path, file: Path) -> None:
+    """Averaged weights -> checkpoint -> full int8 .tflite, calibrated on training scenes."""
+    import litert_torch
+    from ai_edge_quantizer import quantizer, recipe
+
+    average = torch.load(out / "state.pt", weights_only=True)["average"]
+    CHECKPOINT.parent.mkdir(exist_ok=True)
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in average.items()}, CHECKPOINT)
+    net = DetectorNet()
+    net.load_state_dict(average)
+    floating = out / "detector-float.tflite"
+    litert_torch.convert(_Deployed(net).eval(), (torch.zeros(1, HEIGHT, WIDTH, 1),)).export(str(floating))
+    work = quantizer.Quantizer(str(floating))
+    work.load_quantization_recipe(recipe.static_wi8_ai8())
+    composer = Composer(*_material(plates, out), np.random.default_rng(2))
+    images = [composer.sample(WIDTH, HEIGHT).image for _ in range(CALIBRATION)]
+    for image in images:
+        image[0, :2] = 0, 255  # so that the input's range is exactly 0 to 1
+    feed = [{"args_0": image[None, :, :, None].astype(np.float32) / 255} for image in images]
+    work.quantize(work.calibrate({"serving_default": feed})).export_model(str(file), overwrite=True)
+    entry = {"file": file.name, **manifest.tensors(file.read_bytes()), "threshold": THRESHOLD}
+    manifest.update("detector", entry, path=file.parent / "manifest.json")
+
+
+def evaluate(plates: Path, file: Path, threshold: float) -> None:
+    """Recall and false plates of the int8 detector on the development scenes, by set and plate width."""
+    network = Network(file.read_bytes(), threads=1)
+    detector = Detector(Model(network, {"threshold": 0.05}))
+    rows: list[tuple[str, float, float, float]] = []
+    false: list[tuple[str, str, float]] = []
+    images: dict[str, int] = {}
+    for scene in [*load_scenes(plates, dev=True), *load_scenes(plates, dev=True, sets=["neg_coco"])]:
+        images[scene.source] = images.get(scene.source, 0) + 1
+        found = detector.detect(scene.image)
+        for box in scene.boxes:
+            overlaps = [(iou(d.box, box), d.score) for d in found]
+            best = max((score for overlap, score in overlaps if overlap >= 0.5), default=0.0)
+            rows.append((scene.source, float(box[2] - box[0]), best, max((o for o, s in overlaps), default=0.0)))
+        for d in found:
+            if all(iou(d.box, box) < 0.5 for box in (*scene.boxes, *scene.ignored)):
+                false.append((scene.source, scene.name, d.score))
+    print(f"threshold {threshold}: recall of plates >= 40 px | all | false a picture")
+    for name in [*images, None]:
+        mine = [(width, score) for source, width, score, _ in rows if name in (source, None)]
+        wide = [score > threshold for width, score in mine if width >= 40]
+        wrong = sum(score > threshold for source, _, score in false if name in (source, None))
+        pictures = sum(count for source, count in images.items() if name in (source, None))
+        print(
+            f"{name or 'all':20} {np.mean(wide or [0]):.4f} of {len(wide):4} | "
+            f"{np.mean([score > threshold for _, score in mine] or [0]):.4f} of {len(mine):4} | "
+            f"{wrong / pictures:.3f} of {pictures}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["train"])
+    parser.add_argument("action", choices=["train", "export", "evaluate"])
     parser.add_argument("--plates", type=Path, default=os.environ.get("SEALANE_PLATES"), help="folder of labelled sets")
     parser.add_argument("--out", type=Path, default=Path("build/detector"))
-    parser.add_argument("--samples", type=int, default=300_000)
+    parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "detector.tflite")
+    parser.add_argument("--samples", type=int, default=200_000)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 384), help="width and height of a training canvas")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--threshold", type=float, default=THRESHOLD)
     args = parser.parse_args()
-    train(args.plates, args.out / "textures.npz", args.out, args.samples, *args.size, args.batch, args.rate)
+    if args.action == "train":
+        train(args.plates, args.out, args.samples, *args.size, args.batch, args.rate)
+    elif args.action == "export":
+        export(args.plates, args.out, args.model)
+    else:
+        evaluate(args.plates, args.model, args.threshold)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.train.render import render_plate, weather
+
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -88,6 +90,17 @@ def load_textures(plates: Path) -> list[Grey]:
                 image = cv2.imread(str(plates / name / image_name), cv2.IMREAD_GRAYSCALE)
                 textures.append(np.asarray(image[2:-2, 2:-2], np.uint8))
     return textures
+
+
+def render_textures(count: int, seed: int) -> Iterator[Grey]:
+    """Rendered and weathered plates of any issuer, straight on, two millimetres a pixel."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        image = render_plate(rng).image
+        if rng.random() < 0.5:
+            image = weather(rng, image)
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        yield np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 class Composer:

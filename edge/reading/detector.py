@@ -1,0 +1,113 @@
+"""Grey frame in, plates out: score, box and corners, from three maps at stride 8."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ManifestInvalid
+from edge.reading.bundle import Model
+from edge.reading.runtime import TensorSpec, decode
+
+STRIDE = 8
+PAD = 128
+MAX_PLATES = 8
+MAX_PEAKS = 32
+OVERLAP = 0.4
+"""IoU above which the weaker of two boxes is the same plate."""
+
+_UNIT = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One plate: score 0-1; box x0 y0 x1 y1; quad (4, 2) clockwise from the plate's top left; px of the frame."""
+
+    score: float
+    box: NDArray[np.float32]
+    quad: NDArray[np.float32]
+
+
+class Detector:
+    """Letterboxes a frame to the network's input and decodes its maps. Not thread-safe: it keeps its canvas.
+
+    threshold: from the manifest; detections that score less are dropped. brightness: mean grey of the last frame.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """ManifestInvalid if the network isn't a detector."""
+        inputs, outputs = model.network.inputs, model.network.outputs
+        if [len(inputs), *(spec.shape[-1] for spec in (*inputs, *outputs))] != [1, 1, 1, 4, 8]:
+            raise ManifestInvalid("the detector must take one grey image and give score, box and corner maps")
+        if abs(inputs[0].scale * 255 - 1) > 1e-3 or inputs[0].zero_point != -128:
+            raise ManifestInvalid("the detector's input must code grey 0-255 as -128-127")
+        self._network = model.network
+        self._score, self._box, self._corners = outputs
+        self.threshold = float(model.entry["threshold"])
+        self._least_code = _least_code(self._score, self.threshold)
+        self._canvas = np.full(inputs[0].shape[1:3], PAD, np.uint8)
+        self._filled = (0, 0)
+        self.brightness = 0.0
+
+    def detect(self, grey: NDArray[np.uint8]) -> list[Detection]:
+        """Plates in a frame (H, W) uint8, best first, at most MAX_PLATES."""
+        scale = self._letterbox(grey)
+        codes = (self._canvas ^ 0x80).view(np.int8)[None, :, :, None]
+        score, box, corners = self._network.run(codes)
+        rows, columns = _peaks(score[0, :, :, 0], self._least_code)
+        if len(rows) == 0:
+            return []
+        scores = 1 / (1 + np.exp(-decode(score[0, rows, columns, 0], self._score)))
+        offsets = decode(box[0, rows, columns], self._box)
+        deltas = decode(corners[0, rows, columns], self._corners).reshape(-1, 4, 2)
+        to_frame = STRIDE / scale
+        centres = (np.stack([columns, rows], 1) + 0.5 + offsets[:, :2]) * to_frame
+        sizes = np.exp(offsets[:, 2:]) * to_frame
+        boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], 1)
+        quads = boxes[:, None, :2] + (_UNIT + deltas) * sizes[:, None]
+        kept = _suppress(boxes)[:MAX_PLATES]
+        return [Detection(float(scores[i]), boxes[i].astype(np.float32), quads[i].astype(np.float32)) for i in kept]
+
+    def _letterbox(self, grey: NDArray[np.uint8]) -> float:
+        """Fills the canvas from its top left; returns canvas px per frame px."""
+        height, width = grey.shape
+        scale = min(self._canvas.shape[1] / width, self._canvas.shape[0] / height)
+        size = (round(width * scale), round(height * scale))
+        if size != self._filled:
+            self._canvas.fill(PAD)
+            self._filled = size
+        view = self._canvas[: size[1], : size[0]]
+        cv2.resize(grey, size, dst=view, interpolation=cv2.INTER_AREA if scale < 0.7 else cv2.INTER_LINEAR)
+        self.brightness = float(cv2.mean(view)[0])
+        return float(scale)
+
+
+def _least_code(spec: TensorSpec, threshold: float) -> int:
+    logit = np.log(threshold / (1 - threshold))
+    return int(np.clip(np.ceil(logit / spec.scale + spec.zero_point), -128, 127))
+
+
+def _peaks(score: NDArray[np.int8], least: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of cells that are the best of their neighbourhood, best first, at most MAX_PEAKS."""
+    level = score.view(np.uint8) ^ 0x80
+    highest = cv2.dilate(level, np.ones((3, 3), np.uint8))
+    rows, columns = np.nonzero((level == highest) & (score >= least))
+    best = np.argsort(-score[rows, columns].astype(np.int16), kind="stable")[:MAX_PEAKS]
+    return rows[best], columns[best]
+
+
+def _suppress(boxes: NDArray[np.float32]) -> list[int]:
+    """Indices of the boxes (best first) that no better box covers."""
+    kept: list[int] = []
+    for i in range(len(boxes)):
+        if all(iou(boxes[i], boxes[j]) < OVERLAP for j in kept):
+            kept.append(i)
+    return kept
+
+
+def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Intersection over union of two boxes x0 y0 x1 y1."""
+    inner = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner
+    return float(inner / union) if union > 0 else 0.0

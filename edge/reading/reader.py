@@ -1,0 +1,168 @@
+"""PlateReader: one frame in, every plate in it out, with what the vote and the record need."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.reading.bundle import load_bundle
+from edge.reading.detector import Detection, Detector
+from edge.reading.ocr import Characters, Ocr, beam_search, character_confidence
+from edge.reading.rectify import plate_height, rectify
+from edge.reading.region import fitting, ranked
+from edge.record import Alternative, NoRead, PlateText, Quality
+
+MAX_READ = 4
+"""Plates of one frame that are read; more are only counted."""
+REGIONS_WEIGHED = 8
+"""Most probable issuers whose formats may prefer one text to another."""
+LEAST_CONFIDENCE = 0.05
+"""A text that is less probable is no text."""
+TOO_SMALL_PX = 11.0
+"""Height of a plate below which characters are fewer than seven pixels high."""
+BLOOMED_SHARE = 0.45
+BLURRED = 0.12
+TOO_DARK = 14.0
+"""Mean grey of a frame (0-255), or of a plate, in which nothing can be told apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class FramePlate:
+    """One plate of one frame.
+
+    text: PlateText, empty where no character was made out; confidence: probability of the whole text; chars: one
+    probability a character; alternatives: best first; quad (4, 2) float32 px clockwise from the plate's top left;
+    region: issuer or "unknown"; syntax: the issuer's pattern that the text fits, or None; score: the detector's, 0-1;
+    characters: the network's word, for the vote; no_read: why text is empty or hardly probable, None if it is neither.
+    """
+
+    text: PlateText
+    confidence: float
+    chars: tuple[float, ...]
+    alternatives: tuple[Alternative, ...]
+    quad: NDArray[np.float32]
+    region: str
+    region_confidence: float
+    syntax: str | None
+    score: float
+    quality: Quality
+    characters: Characters
+    no_read: NoRead | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReading:
+    """What one frame shows. plates: best first; found: how many were detected; reason: why no plate has a text, None
+    if one has; ms: time it took; brightness: the frame's mean grey, 0-255; width, height: px of the frame."""
+
+    plates: tuple[FramePlate, ...]
+    found: int
+    reason: NoRead | None
+    ms: float
+    brightness: float
+    width: int
+    height: int
+
+
+class PlateReader:
+    """Detector and reader over one model bundle. Not thread-safe; both networks run on `threads` threads."""
+
+    def __init__(self, bundle_dir: Path | None = None, *, threads: int = 1) -> None:
+        """bundle_dir: a folder with manifest.json, or None for the shipped bundle. Raises RuntimeMissing,
+        ManifestInvalid, ManifestMismatch, ModelRefused."""
+        bundle = load_bundle(bundle_dir, threads=threads)
+        self.model_id = bundle.model_id
+        self.version = bundle.version
+        self._detector = Detector(bundle.detector)
+        self._ocr = Ocr(bundle.ocr)
+
+    def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
+        """image: (H, W) grey or (H, W, 3) BGR uint8."""
+        started = time.perf_counter()
+        grey = _grey(image)
+        found = self._detector.detect(grey)
+        brightness = self._detector.brightness
+        plates = [self._read(image, d, brightness) for d in found[:MAX_READ]]
+        return _reading(plates, len(found), brightness, image, started)
+
+    def read_crop(self, image: NDArray[np.uint8]) -> FrameReading:
+        """As read_frame, of an image that is one plate, edge to edge."""
+        started = time.perf_counter()
+        height, width = image.shape[:2]
+        quad = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        plate = self._read(image, Detection(1.0, quad[[0, 2]].reshape(4), quad), float(_grey(image).mean()))
+        return _reading([plate], 1, float(plate.quality.brightness or 0), image, started)
+
+    def _read(self, frame: NDArray[np.uint8], found: Detection, brightness: float) -> FramePlate:
+        flat = rectify(frame, found.quad, self._ocr.size, self._ocr.margin)
+        characters = self._ocr.read(flat)
+        regions = region_shares(characters.region_log_probs, characters.regions)
+        region = next(iter(regions))
+        weighed = ranked(beam_search(characters.log_probs, characters.alphabet), regions)
+        best, confidence = weighed[0]
+        quality = _quality(_grey(flat), found.quad, brightness)
+        return FramePlate(
+            text=PlateText(best),
+            confidence=confidence,
+            chars=character_confidence(weighed),
+            alternatives=tuple(Alternative(PlateText(text), p) for text, p in weighed[1:] if text),
+            quad=found.quad,
+            region=region,
+            region_confidence=regions[region],
+            syntax=fitting(best, region),
+            score=found.score,
+            quality=quality,
+            characters=characters,
+            no_read=None if best and confidence >= LEAST_CONFIDENCE else why_unread(quality, float(flat.mean())),
+        )
+
+
+def region_shares(log_probs: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, float]:
+    """The most probable issuers and their probabilities, best first."""
+    best = np.argsort(-log_probs)[:REGIONS_WEIGHED]
+    return {names[i]: float(np.exp(log_probs[i])) for i in best}
+
+
+def why_unread(quality: Quality, plate_brightness: float) -> NoRead:
+    """The likeliest reason that a plate was seen and not read."""
+    if quality.plate_height_px is not None and quality.plate_height_px < TOO_SMALL_PX:
+        return NoRead.TOO_SMALL
+    if plate_brightness < TOO_DARK:
+        return NoRead.TOO_DARK
+    if quality.clipped_share is not None and quality.clipped_share > BLOOMED_SHARE:
+        return NoRead.BLOOMED
+    if quality.sharpness is not None and quality.sharpness < BLURRED:
+        return NoRead.BLURRED
+    return NoRead.OCCLUDED
+
+
+def _reading(
+    plates: list[FramePlate], found: int, brightness: float, image: NDArray[np.uint8], started: float
+) -> FrameReading:
+    plates.sort(key=lambda plate: -plate.score * (0.5 + plate.confidence))
+    if plates:
+        reason = None if any(plate.no_read is None for plate in plates) else plates[0].no_read
+    else:
+        reason = NoRead.TOO_DARK if brightness < TOO_DARK else NoRead.NO_PLATE
+    ms = (time.perf_counter() - started) * 1e3
+    return FrameReading(tuple(plates), found, reason, ms, brightness, image.shape[1], image.shape[0])
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def _quality(grey: NDArray[np.uint8], quad: NDArray[np.float32], brightness: float) -> Quality:
+    """grey: the plate made straight. Sharpness is its steepest step between neighbours, as a share of its contrast."""
+    levels = np.sort(grey, axis=None)
+    low, high = (int(levels[int(share * (levels.size - 1))]) for share in (0.05, 0.95))
+    steps = np.sort(cv2.absdiff(grey[:, 1:], grey[:, :-1]), axis=None)
+    return Quality(
+        plate_height_px=plate_height(quad),
+        sharpness=min(1.0, float(steps[int(0.98 * (steps.size - 1))]) / max(high - low, 8)),
+        clipped_share=float(np.mean(grey >= 250)),
+        brightness=brightness,
+    )
