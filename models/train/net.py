@@ -1,8 +1,8 @@
 """The reader's network: convolutions only, so that it quantises to int8 without losing much.
 
-Picture (n, 3, 64, 192) BGR in 0..1 -> two rows of 48 steps. A plate with one line is read in one row, a plate with two lines in
-both, top row first: the rows are laid end to end to STEPS steps and trained with CTC, so no stage needs to know
-which kind of plate it sees. A second head names the issuer.
+Picture (n, 3, 64, 192) BGR in 0..1 -> two rows of 48 steps. A plate with one line is read in one row, a plate with
+two lines in both, top row first: the rows are laid end to end to STEPS steps and trained with CTC, so no stage needs
+to know which kind of plate it sees. A second head names the issuer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ STEPS = ROWS * COLUMNS
 _WIDTHS = (16, 32, 48, 80, 112, 144)
 
 
-class PlateNet(nn.Module):
+class PlateNet(nn.Module):  # type: ignore[misc]
     """Logits of characters (n, STEPS, 37) and of issuers (n, len(REGIONS))."""
 
     def __init__(self, widths: tuple[int, int, int, int, int, int] = _WIDTHS) -> None:
@@ -42,10 +42,12 @@ class PlateNet(nn.Module):
         return steps, self.issuer(seen).reshape(-1, len(REGIONS))
 
 
-class _Residual(nn.Module):
+class _Residual(nn.Module):  # type: ignore[misc]
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.body = nn.Sequential(
+            _conv(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x + self.body(x))

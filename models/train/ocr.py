@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import queue
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
 
 from models.train import views
 from models.train.net import ALPHABET, BLANK, STEPS, PlateNet
 from models.train.photos import Photo
-from models.train.pool import pool_parts, pool_plates
+from models.train.pool import Labelled, pool_parts, pool_plates
 from models.train.render import REGIONS
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -44,31 +45,32 @@ class Schedule:
         return self.rate * min(1.0, (seen + 1) / self.warm_up) * max(falling, 0.01)
 
 
-class Views(IterableDataset[Batch]):
-    """Endless batches of views; new parts of the pool are taken up as they appear."""
+def batches(pool: Path, photos: list[Photo], size: int, photo_share: float) -> Iterator[Batch]:
+    """Endless batches of views, made a few ahead by a thread; new parts of the pool are taken up as they appear."""
+    ahead: queue.Queue[Batch] = queue.Queue(maxsize=4)
 
-    def __init__(self, pool: Path, photos: list[Photo], schedule: Schedule, weights: NDArray[np.float64] | None) -> None:
-        self.pool, self.photos, self.schedule, self.weights = pool, photos, schedule, weights
-
-    def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
+    def work() -> None:
         rng = np.random.default_rng()
+        weights = _weights(photos)
+        from_photos = round(size * photo_share) if photos else 0
         parts: list[Path] = []
-        plates = []
-        photos_in_batch = round(self.schedule.batch * self.schedule.photo_share) if self.photos else 0
+        plates: list[Labelled] = []
         while True:
-            if (found := pool_parts(self.pool)) != parts:
+            if (found := pool_parts(pool)) != parts:
                 parts, plates = found, pool_plates(found)
             for _ in range(200):
                 rows = []
-                for index in range(self.schedule.batch):
-                    if index < photos_in_batch:
-                        photo = self.photos[int(rng.choice(len(self.photos), p=self.weights))]
-                        rows.append((views.photo_view(rng, photo.plate, cropped=photo.cropped), photo.plate))
-                    else:
-                        plate = plates[int(rng.integers(len(plates)))]
-                        rows.append((views.rendered_view(rng, plate), plate))
-                yield _batch(rows)
+                for index in rng.choice(len(photos), from_photos, p=weights) if photos else ():
+                    photo = photos[index]
+                    rows.append((views.photo_view(rng, photo.plate, cropped=photo.cropped), photo.plate))
+                for index in rng.integers(len(plates), size=size - from_photos):
+                    rows.append((views.rendered_view(rng, plates[index]), plates[index]))
+                ahead.put(_batch(rows))
+
+    cv2.setNumThreads(1)
+    threading.Thread(target=work, name="views", daemon=True).start()
+    while True:
+        yield ahead.get(timeout=300)
 
 
 def train(
@@ -81,7 +83,7 @@ def train(
     """
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    net = PlateNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = PlateNet().to(memory_format=torch.channels_last)
     average = copy.deepcopy(net)
     optimiser = torch.optim.AdamW(net.parameters(), lr=schedule.rate, weight_decay=0.02)
     seen = 0
@@ -96,11 +98,11 @@ def train(
         weights = torch.load(start_from, weights_only=True)
         net.load_state_dict(weights)
         average.load_state_dict(weights)
-    loader = DataLoader(Views(pool, photos, schedule, _weights(photos)), batch_size=None, num_workers=1, prefetch_factor=4)
     read = nn.CTCLoss(blank=BLANK, zero_infinity=True)
     net.train()
-    started, first, step, running = time.monotonic(), seen, 0, 0.0
-    for pictures, texts, lengths, issuers in loader:
+    started, first, running = time.monotonic(), seen, 0.0
+    feed = batches(pool, photos, schedule.batch, schedule.photo_share)
+    for step, (pictures, texts, lengths, issuers) in enumerate(feed, 1):
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate_at(seen)
         with torch.autocast("cpu", torch.bfloat16):
@@ -112,7 +114,6 @@ def train(
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 4.0)
         optimiser.step()
-        step += 1
         seen += len(pictures)
         _follow(average, net, min(0.999, 1 - 1 / (step + 1) if first == 0 else 0.999))
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
@@ -132,7 +133,7 @@ def _issuer_loss(logits: Tensor, possible: Tensor) -> Tensor:
     return -log.masked_fill(~possible, -1e4).logsumexp(1).mean()
 
 
-def _batch(rows: list[tuple[views.Image, views.Labelled]]) -> Batch:
+def _batch(rows: list[tuple[views.Image, Labelled]]) -> Batch:
     pictures = torch.from_numpy(np.stack([view.transpose(2, 0, 1) for view, _ in rows]))
     texts = torch.tensor([ALPHABET.index(c) for _, plate in rows for c in plate.text])
     lengths = torch.tensor([len(plate.text) for _, plate in rows])
@@ -149,7 +150,8 @@ def _weights(photos: list[Photo]) -> NDArray[np.float64] | None:
         counts[photo.plate.text] = counts.get(photo.plate.text, 0) + 1
     share = {"cn_lprnet_crop": 0.35}
     weights = np.array([share.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7 for photo in photos])
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:

@@ -83,7 +83,9 @@ def _load(folder: Path, *, dev: bool) -> list[Photo]:
                 picture, box = _context(picture.astype(np.uint8), tuple(row["box"]))
             if box[3] >= _READABLE_PX:
                 photos.append(
-                    Photo(labels.parent.name, Labelled(picture.astype(np.uint8), box, text, regions), row["box"] is None)
+                    Photo(
+                        labels.parent.name, Labelled(picture.astype(np.uint8), box, text, regions), row["box"] is None
+                    )
                 )
     return photos
 

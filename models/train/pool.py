@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.train.render import RenderedPlate, render_plate, weather
-from models.train.render.faces import first_installed, line
+from models.train.render.faces import installed, line
 
 Image = NDArray[np.uint8]
 
@@ -87,7 +87,9 @@ def mount(rng: np.random.Generator, plate: RenderedPlate) -> Image:
     ground = cv2.GaussianBlur(ground, (0, 0), rng.uniform(0.5, 3)).astype(np.float32)
     face = weather(rng, plate.image) if rng.random() < 0.75 else plate.image
     small = cv2.resize(face, (PLATE_W, PLATE_H), interpolation=cv2.INTER_AREA).astype(np.float32)
-    alpha = cv2.resize(plate.alpha, (PLATE_W, PLATE_H), interpolation=cv2.INTER_AREA)[..., None].astype(np.float32) / 255
+    alpha = (
+        cv2.resize(plate.alpha, (PLATE_W, PLATE_H), interpolation=cv2.INTER_AREA)[..., None].astype(np.float32) / 255
+    )
     aspect = plate.image.shape[1] / plate.image.shape[0]
     if rng.random() < 0.45:
         _frame(rng, ground, aspect, behind=True)
@@ -118,7 +120,9 @@ def _frame(rng: np.random.Generator, ground: NDArray[np.float32], aspect: float,
     for left, top, right, bottom in bars[:2]:
         if bottom - top >= 6 and rng.random() < 0.7:
             words = "".join(str(rng.choice(list("ABCDEFGHIKLMNOPRSTUVWY  "))) for _ in range(int(rng.integers(5, 20))))
-            mask = line(str(rng.choice(first_installed(("overpass", "barlow-bold", "zilla", "oswald")))), words.strip() or "AUTO")
+            mask = line(
+                str(rng.choice(installed(("overpass", "barlow-bold", "zilla", "oswald")))), words.strip() or "AUTO"
+            )
             height = max(3, int((bottom - top) * 0.7))
             width = min(int(mask.shape[1] * height / mask.shape[0] * scale), int(right - left) - 8)
             small = cv2.resize(mask, (max(width, 4), height), interpolation=cv2.INTER_AREA)[..., None] / np.float32(255)

@@ -6,8 +6,6 @@ plate's width and height on each side and mapped to the full INPUT_W x INPUT_H p
 
 from __future__ import annotations
 
-from typing import cast
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -48,12 +46,12 @@ def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> I
     height = plate.box[3]
     ease = float(np.clip(height / 64, 0.3, 1))
     lowres = float(np.clip(0.2 * 64 / height, 0.2, 0.9))
-    return degrade(rng, view, Optics(focus_px=1.3 * ease, motion_px=5 * ease, noise=14 * ease, lowres=lowres, light=0.9))
+    return degrade(
+        rng, view, Optics(focus_px=1.3 * ease, motion_px=5 * ease, noise=14 * ease, lowres=lowres, light=0.9)
+    )
 
 
-def _jittered(
-    rng: np.random.Generator, box: tuple[float, float, float, float], *, corner: float, loose: float
-) -> Quad:
+def _jittered(rng: np.random.Generator, box: tuple[float, float, float, float], *, corner: float, loose: float) -> Quad:
     """The grown corners of a box, moved as a detector's would be; now and then as loose as an upright box is."""
     x, y, w, h = box
     grow = rng.normal(MARGIN, 0.025, 4)
@@ -66,9 +64,8 @@ def _jittered(
     if rng.random() < 0.5:
         angle = rng.normal(0, 0.05)
         shear = rng.normal(0, 0.10)
-        aspect = h / w
         turn = np.array([[np.cos(angle), -np.sin(angle) + shear], [np.sin(angle), np.cos(angle)]])
-        corners = (corners - centre) @ turn.T + centre if aspect > 0.2 else (corners - centre) @ _flat(turn).T + centre
+        corners = (corners - centre) @ (turn if h > 0.2 * w else _flat(turn)).T + centre
     if rng.random() < 0.35:
         squeeze = rng.normal(0, 0.06, 2)
         corners[[0, 3], 1] += np.array([1, -1]) * squeeze[0] * h / 2
@@ -78,7 +75,7 @@ def _jittered(
 
 def _flat(turn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Halve a turn for long plates, whose ends would otherwise leave the picture."""
-    return cast(NDArray[np.float64], np.eye(2) + (turn - np.eye(2)) * 0.5)
+    return np.eye(2) + (turn - np.eye(2)) * 0.5
 
 
 def _corners(x: float, y: float, w: float, h: float) -> Quad:

@@ -65,8 +65,8 @@ class Canvas:
         self.image[:] = ramp[None] if sideways else ramp[:, None]
 
     def rect(self, x: float, y: float, w: float, h: float, colour: Rgb) -> None:
-        x0, y0 = max(int(round(x)), 0), max(int(round(y)), 0)
-        self.image[y0 : max(int(round(y + h)), y0), x0 : max(int(round(x + w)), x0)] = colour
+        x0, y0 = max(round(x), 0), max(round(y), 0)
+        self.image[y0 : max(round(y + h), y0), x0 : max(round(x + w), x0)] = colour
 
     def polygon(self, points: NDArray[np.float64], colour: Rgb, opacity: float = 1.0) -> None:
         mask = np.zeros((self.h, self.w), np.uint8)
@@ -85,10 +85,8 @@ class Canvas:
 
     def border(self, inset: float, thickness: float, colour: Rgb, radius: float) -> None:
         outer = rounded(self.w - 2 * inset, self.h - 2 * inset, radius)
-        inner = rounded(
-            self.w - 2 * (inset + thickness), self.h - 2 * (inset + thickness), max(radius - thickness, 1)
-        )
-        at, gap = int(round(inset)), int(round(inset + thickness)) - int(round(inset))
+        inner = rounded(self.w - 2 * (inset + thickness), self.h - 2 * (inset + thickness), max(radius - thickness, 1))
+        at, gap = round(inset), round(inset + thickness) - round(inset)
         ring = outer.copy()
         hole = ring[gap : gap + inner.shape[0], gap : gap + inner.shape[1]]
         np.subtract(hole, inner[: hole.shape[0], : hole.shape[1]], out=hole)
@@ -112,7 +110,7 @@ class Canvas:
         if height < 3 or width < 3:
             return
         small = scaled(mask, width, height)
-        self.blend(small, int(round(x + (w - width) / 2)), int(round(y + (h - height) / 2)), colour)
+        self.blend(small, round(x + (w - width) / 2), round(y + (h - height) / 2), colour)
 
     def serial(
         self,
@@ -173,9 +171,9 @@ class Canvas:
         return middles
 
     def _stamp(self, mask: NDArray[np.uint8], x: float, y: float, colour: Rgb, relief: float) -> None:
-        self.blend(mask, int(round(x)), int(round(y)), colour)
+        self.blend(mask, round(x), round(y), colour)
         if relief:
-            self.emboss(mask, int(round(x)), int(round(y)), relief)
+            self.emboss(mask, round(x), round(y), relief)
 
     def lit(self, angle: float, strength: float) -> None:
         """Shade the relief as light from `angle` (radians) does; strength 0 (print) to about 1 (deep stamping)."""
@@ -193,7 +191,7 @@ class Canvas:
 
 def rounded(w: float, h: float, radius: float) -> NDArray[np.uint8]:
     """A filled rectangle with rounded corners as a mask."""
-    width, height, r = int(round(w)), int(round(h)), int(round(radius))
+    width, height, r = round(w), round(h), round(radius)
     mask = np.zeros((height, width), np.uint8)
     cv2.rectangle(mask, (r, 0), (width - 1 - r, height - 1), 255, -1)
     cv2.rectangle(mask, (0, r), (width - 1, height - 1 - r), 255, -1)
@@ -204,7 +202,7 @@ def rounded(w: float, h: float, radius: float) -> NDArray[np.uint8]:
 
 
 def scaled(mask: NDArray[np.uint8], w: float, h: float) -> NDArray[np.uint8]:
-    size = (max(1, int(round(w))), max(1, int(round(h))))
+    size = (max(1, round(w)), max(1, round(h)))
     return cv2.resize(mask, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
@@ -215,7 +213,7 @@ def drawn(rng: np.random.Generator, pattern: str, *, letters: str = LETTERS, dig
 
 
 def _wide(mask: NDArray[np.uint8], height: float) -> float:
-    return mask.shape[1] * height / mask.shape[0]
+    return float(mask.shape[1] * height / mask.shape[0])
 
 
 def _cell(face: str, char: str, width: float, height: float, space: float) -> float:

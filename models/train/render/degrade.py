@@ -54,7 +54,7 @@ def weather(rng: np.random.Generator, image: Image) -> Image:
             cv2.line(out, _point(a), _point(b), colour, int(rng.integers(1, 3)), cv2.LINE_AA)
     if rng.random() < 0.35:
         out *= _shadow(rng, h, w)[..., None]
-    if rng.random() < 0.06:
+    if rng.random() < 0.03:
         x = int(rng.uniform(0.1, 0.9) * w)
         thick = int(rng.uniform(0.02, 0.06) * w)
         shade = [float(rng.uniform(10, 90))] * 3
@@ -69,12 +69,16 @@ def degrade(rng: np.random.Generator, image: Image, optics: Optics | None = None
     out = image.astype(np.float32)
     if rng.random() < 0.8:
         gain = np.exp(rng.normal(0, 0.28 * o.light, 3) * 0.35 + rng.normal(0, 0.35 * o.light))
-        out = (out - 128) * np.float32(np.exp(rng.normal(-0.12, 0.3 * o.light))) + 128 + np.float32(rng.normal(0, 22 * o.light))
+        out = (
+            (out - np.float32(128)) * np.float32(np.exp(rng.normal(-0.12, 0.3 * o.light)))
+            + 128
+            + np.float32(rng.normal(0, 22 * o.light))
+        )
         out *= gain.astype(np.float32)
         mean = max(float(out.mean()), 1.0)
         out *= np.float32(np.clip(mean, 22, 200) / mean)
     if rng.random() < 0.15 * o.light:
-        out = 255 * np.clip(out / 255, 0, 1) ** np.float32(np.exp(rng.normal(0, 0.45)))
+        out = np.float32(255) * np.power(np.clip(out / 255, 0, 1), np.float32(np.exp(rng.normal(0, 0.45))))
     if rng.random() < o.infrared:
         out = np.repeat(_infrared(rng, out)[..., None], 3, axis=2)
     elif rng.random() < 0.12:
@@ -91,11 +95,11 @@ def degrade(rng: np.random.Generator, image: Image, optics: Optics | None = None
         scale = float(np.exp(rng.uniform(np.log(o.lowres), 0)))
         stretch = float(np.exp(rng.uniform(-0.2, 0.2)))
         small = (max(8, int(w * scale * stretch)), max(4, int(h * scale)))
-        down = cv2.resize(out, small, interpolation=int(rng.choice([cv2.INTER_AREA, cv2.INTER_LINEAR])))
+        down = cv2.resize(out, small, interpolation=_either(rng, cv2.INTER_AREA, cv2.INTER_LINEAR))
         down = _grain(rng, down.astype(np.float32), o.noise * 0.6)
         if o.jpeg and rng.random() < 0.4:
             down = _codec(rng, down, max(o.jpeg, 30))
-        out = cv2.resize(down, (w, h), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC]))).astype(np.float32)
+        out = cv2.resize(down, (w, h), interpolation=_either(rng, cv2.INTER_LINEAR, cv2.INTER_CUBIC)).astype(np.float32)
     if rng.random() < 0.5:
         out = _grain(rng, out, o.noise)
     if o.jpeg and rng.random() < 0.35:
@@ -104,6 +108,10 @@ def degrade(rng: np.random.Generator, image: Image, optics: Optics | None = None
         blurred = cv2.GaussianBlur(out, (0, 0), 1.5)
         out = out + (out - blurred) * np.float32(rng.uniform(0.5, 2))
     return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def _either(rng: np.random.Generator, one: int, other: int) -> int:
+    return one if rng.random() < 0.5 else other
 
 
 def _clouds(rng: np.random.Generator, h: int, w: int, detail: int = 8) -> NDArray[np.float32]:
@@ -125,7 +133,8 @@ def _glare(rng: np.random.Generator, h: int, w: int) -> NDArray[np.float32]:
     ys, xs = np.mgrid[0:h, 0:w].astype(np.float32)
     x, y = rng.uniform(0, w), rng.uniform(0, h)
     sx, sy = rng.uniform(0.1, 0.6) * w, rng.uniform(0.1, 0.8) * h
-    return np.exp(-(((xs - x) / sx) ** 2 + ((ys - y) / sy) ** 2)).astype(np.float32)
+    bell: NDArray[np.float32] = np.exp(-(((xs - x) / sx) ** 2 + ((ys - y) / sy) ** 2)).astype(np.float32)
+    return bell
 
 
 def _infrared(rng: np.random.Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -156,8 +165,8 @@ def _grain(rng: np.random.Generator, image: NDArray[np.float32], most: float) ->
 def _codec(rng: np.random.Generator, image: NDArray[np.float32], lowest: int) -> NDArray[np.float32]:
     quality = int(rng.integers(lowest, 95))
     _, data = cv2.imencode(".jpg", np.clip(image, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.float32)
+    return cast(Image, cv2.imdecode(data, cv2.IMREAD_COLOR)).astype(np.float32)
 
 
 def _point(at: NDArray[np.float64] | list[float]) -> tuple[int, int]:
-    return int(round(float(at[0]))), int(round(float(at[1])))
+    return round(float(at[0])), round(float(at[1]))

@@ -8,7 +8,8 @@ draws with the first of its faces that is there.
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ def missing() -> dict[str, str]:
     return {face: sources.get(face, "sealane") for face in FACES if path(face) is None}
 
 
-@lru_cache(maxsize=None)
+@cache
 def path(face: str) -> Path | None:
     """The file of a face, or None where its package is not installed."""
     if face == "fe":
@@ -72,17 +73,15 @@ def path(face: str) -> Path | None:
     return found if found.exists() else None
 
 
-def first_installed(faces: tuple[str, ...]) -> tuple[str, ...]:
-    """The faces of the tuple that are installed; raises FaceMissingError when none is."""
+def installed(faces: Sequence[str]) -> tuple[str, ...]:
+    """Those of the faces that are installed; raises FaceMissingError when none is."""
     there = tuple(face for face in faces if path(face) is not None)
     if not there:
-        raise FaceMissingError(
-            f"no face of {', '.join(faces)} is installed (see models.train.render.faces.missing)"
-        )
+        raise FaceMissingError(f"no face of {', '.join(faces)} is installed (see models.train.render.faces.missing)")
     return there
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph(face: str, char: str) -> Mask:
     """One character as a mask (h, w) uint8, cropped to its ink."""
     font = _font(face, _GLYPH_PX)
@@ -102,17 +101,15 @@ def line(face: str, text: str) -> Mask:
     return _cropped(np.asarray(canvas))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
     file = path(face)
     if file is None:
         raise FaceMissingError(f"face {face} is not installed: {missing()[face]}")
     font = ImageFont.truetype(str(file), size)
     if "wght" in file.name:
-        axes = font.get_variation_axes()
-        font.set_variation_by_axes(
-            [650 if axis["name"] in (b"Weight", "Weight") else axis["default"] for axis in axes]
-        )
+        weights = [650 if axis["name"] == b"Weight" else axis["default"] or 0 for axis in font.get_variation_axes()]
+        font.set_variation_by_axes([float(weight) for weight in weights])
     return font
 
 

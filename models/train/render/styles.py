@@ -23,16 +23,13 @@ class Style:
     draw: Callable[[np.random.Generator], RenderedPlate]
 
 
-_WEIGHTS = {"gb-front": 3.0, "gb-rear": 3.0, "gb-classic": 0.5, "de": 3.0, "br": 2.5, "br-old": 3.0, "ar": 2.0,
-            "ar-old": 3.0, "mx": 2.5, "in": 2.0, "cn": 2.0, "other": 4.0, "fr": 1.5, "nl": 1.5, "es": 1.5, "it": 1.5,
-            "ro": 1.5, "pl": 1.5, "au": 1.5, "fr-old": 0.5, "es-old": 0.5, "ca-on": 1.2, "nz": 0.3, "sg": 0.4,
-            "ae": 0.4, "za": 0.4, "is": 0.3, "me": 0.3, "mk": 0.3, "mt": 0.3, "cy": 0.3, "by": 0.3, "md": 0.3}  # fmt: skip
-
-
 def _registry() -> dict[str, Style]:
-    us = {f"us-{code.lower()}": Style(f"us-{code.lower()}", f"US-{code}", 0.8, partial(render_us, code=code)) for code in ISSUERS}
+    us = {
+        f"us-{code.lower()}": Style(f"us-{code.lower()}", f"US-{code}", 0.8, partial(render_us, code=code))
+        for code in ISSUERS
+    }
     world = {
-        name: Style(name, design.region, _WEIGHTS.get(name, 0.8), partial(render_world, name=name))
+        name: Style(name, design.region, design.weight, partial(render_world, name=name))
         for name, design in DESIGNS.items()
     }
     return us | world
