@@ -1,0 +1,238 @@
+"""Who drives through the lane and when: keeps the road and the detector in step, and says the truth of each passage."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import PlateStyleUnknown
+from hw_sim.detector import Outputs
+from hw_sim.motion import Motion
+from hw_sim.photos import Photo, photos
+from hw_sim.scenario import Scenario, Trouble
+from hw_sim.vehicle import Vehicle, build
+from models.train.render import STYLES, render_plate
+
+PHOTO_S = 1.0
+"""How long a photograph stands before the camera, on the loop."""
+BEHIND_M = 10.0
+"""A vehicle whose front is this far past the loop's leading edge, and its length, is out of the camera's sight."""
+
+Say = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A rendered vehicle that drives through; seconds count from when it comes into view.
+
+    `approach_s`: until the first loop feels it; `gone_s`: until it is out of sight.
+    """
+
+    vehicle: Vehicle
+    motion: Motion
+    spacing_m: float
+
+    @property
+    def approach_s(self) -> float:
+        return self.motion.approach_s
+
+    @property
+    def gone_s(self) -> float:
+        return self.motion.reaches(BEHIND_M + self.motion.length_m)
+
+    def presence(self, loop: int) -> tuple[float, float]:
+        """When a loop feels it come and go, s."""
+        return self.motion.presence(loop * self.spacing_m)
+
+    def truth(self) -> dict[str, Any]:
+        """What it is; `text` is what a reader must say."""
+        plate = self.vehicle.truth
+        return {
+            "text": plate.text,
+            "region": plate.region,
+            "style": plate.style,
+            "speed_kmh": round(self.motion.speed_mps * 3.6, 1),
+            "length_m": round(self.motion.length_m, 2),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A photograph that takes a vehicle's place, with the same members as Drive."""
+
+    photo: Photo
+    approach_s: float = 0.0
+    gone_s: float = PHOTO_S
+
+    def presence(self, loop: int) -> tuple[float, float]:
+        return 0.1 * loop, PHOTO_S + 0.1 * loop
+
+    def truth(self) -> dict[str, Any]:
+        return {"text": self.photo.text, "image": self.photo.name}
+
+
+@dataclass(frozen=True, slots=True)
+class OnRoad:
+    """A ride under way, and when it came into view."""
+
+    ride: Drive | Shown
+    start_ns: int
+
+    def seconds(self, at_ns: int) -> float:
+        return (at_ns - self.start_ns) / 1e9
+
+
+def rides(scenario: Scenario, folder: Path | None) -> Iterator[Drive | Shown]:
+    """What passes, in order, made one ahead; the same seed yields the same vehicles. Raises PlateStyleUnknown, PhotosMissing."""
+    traffic = scenario.traffic
+    unknown = [style for style in traffic.styles if style not in STYLES]
+    if unknown:
+        raise PlateStyleUnknown(f"no plate style {unknown[0]}; there are: {', '.join(STYLES)}")
+    all_of_them: Iterator[Drive | Shown] = (
+        _drives(scenario) if folder is None else (Shown(photo) for photo in photos(folder))
+    )
+    return itertools.islice(all_of_them, traffic.vehicles or None)
+
+
+def _drives(scenario: Scenario) -> Iterator[Drive]:
+    traffic = scenario.traffic
+    slowest, fastest = traffic.speed_kmh
+    for n in itertools.count(1):
+        rng = np.random.default_rng((traffic.seed, n))
+        style = str(rng.choice(traffic.styles)) if traffic.styles else None
+        speed_kmh = slowest * (fastest / slowest) ** rng.random()
+        vehicle = build(rng, render_plate(rng, style), night=scenario.camera.night)
+        motion = Motion(float(speed_kmh / 3.6), vehicle.length_m, stand_s=traffic.stand_s)
+        yield Drive(vehicle, motion, scenario.detector.spacing_m)
+
+
+class Road:
+    """What is under way now: written by the traffic, read by the camera."""
+
+    def __init__(self) -> None:
+        self._rides: tuple[OnRoad, ...] = ()
+        self._lock = threading.Lock()
+
+    def enter(self, one: OnRoad) -> None:
+        with self._lock:
+            self._rides = (*self._rides, one)
+
+    def at(self, at_ns: int) -> tuple[OnRoad, ...]:
+        """The rides in sight at that moment; those that are out of it are forgotten."""
+        with self._lock:
+            self._rides = tuple(one for one in self._rides if one.seconds(at_ns) < one.ride.gone_s)
+            return self._rides
+
+
+class Traffic:
+    """Sends the rides through one after the other, in a thread of its own.
+
+    `say` gets one line for each: {"event": "vehicle", "n", "text", "arrival_ns", "departure_ns", ...} when it has left the
+    (last) loop, {"event": "trouble", ...} for each trouble, {"event": "end", "vehicles"} after the last.
+    """
+
+    def __init__(self, scenario: Scenario, passing: Iterator[Drive | Shown], outputs: Outputs, say: Say) -> None:
+        self.road = Road()
+        self._scenario = scenario
+        self._passing = passing
+        self._outputs = outputs
+        self._say = say
+        self._may_start = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
+
+    def start(self, *, held: bool) -> None:
+        if not held:
+            self._may_start.set()
+        self._thread.start()
+
+    def hold(self) -> None:
+        """Who is under way goes on; nobody starts."""
+        self._may_start.clear()
+
+    def go(self) -> None:
+        self._may_start.set()
+
+    def stop(self) -> None:
+        """Ends the traffic where it is."""
+        self._stopping.set()
+        self._may_start.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        clear_ns = time.monotonic_ns()
+        """The next may come onto the loop from here on."""
+        entered_ns = clear_ns
+        """The last one has come onto it: nobody overtakes."""
+        followers: list[threading.Thread] = []
+        n = 0
+        for n, ride in enumerate(self._passing, start=1):
+            earliest_ns = max(entered_ns, clear_ns - int(ride.approach_s * 1e9))
+            if not self._wait(earliest_ns):
+                return
+            start_ns = time.monotonic_ns()
+            self.road.enter(OnRoad(ride, start_ns))
+            follower = threading.Thread(target=self._follow, args=(n, ride, start_ns), name=f"ride-{n}", daemon=True)
+            follower.start()
+            followers = [*(f for f in followers if f.is_alive()), follower]
+            last_s = max(ride.presence(loop)[1] for loop in range(len(self._outputs.presence)))
+            entered_ns = start_ns + int(ride.approach_s * 1e9)
+            clear_ns = start_ns + int((last_s + self._scenario.traffic.headway_s) * 1e9)
+            for trouble in self._scenario.trouble:
+                if trouble.after == n:
+                    if not self._wait(clear_ns):
+                        return
+                    self._make(trouble)
+                    entered_ns = time.monotonic_ns()
+                    clear_ns = entered_ns + int(self._scenario.traffic.headway_s * 1e9)
+        for follower in followers:
+            follower.join()
+        if not self._stopping.is_set():
+            self._say({"event": "end", "vehicles": n})
+
+    def _wait(self, until_ns: int) -> bool:
+        """Until then, and for as long as the traffic is held; False when it is to end."""
+        while True:
+            self._may_start.wait()
+            left_s = (until_ns - time.monotonic_ns()) / 1e9
+            if self._stopping.wait(max(left_s, 0)):
+                return False
+            if self._may_start.is_set():
+                return True
+
+    def _follow(self, n: int, ride: Drive | Shown, start_ns: int) -> None:
+        """Switch the relays as the ride goes over the loops; then say what it was."""
+        outputs, chatter_s = self._outputs, self._scenario.detector.bounce_ms / 1e3
+        edges = [
+            (at_s, loop, on)
+            for loop in range(len(outputs.presence))
+            for at_s, on in zip(ride.presence(loop), (True, False), strict=True)
+        ]
+        moments: dict[tuple[int, bool], int] = {}
+        for at_s, loop, on in sorted(edges):
+            left_s = at_s - (time.monotonic_ns() - start_ns) / 1e9
+            if self._stopping.wait(max(left_s, 0)):
+                return
+            moments[loop, on] = outputs.bounce(outputs.presence, loop, on, chatter_s)
+            if on and loop == 0:
+                outputs.count += 1
+        arrival_ns = min(ns for (_, on), ns in moments.items() if on)
+        departure_ns = max(ns for (_, on), ns in moments.items() if not on)
+        self._say({"event": "vehicle", "n": n, **ride.truth(), "arrival_ns": arrival_ns, "departure_ns": departure_ns})
+
+    def _make(self, trouble: Trouble) -> None:
+        """A fail-safe detector calls while it is at fault; a dummy vehicle is a call and nothing else."""
+        outputs, loop = self._outputs, min(trouble.loop, len(self._outputs.presence) - 1)
+        from_ns = outputs.switch(outputs.presence, loop, True)
+        if trouble.kind == "fault":
+            outputs.switch(outputs.fault, loop, True)
+        self._stopping.wait(trouble.seconds)
+        if trouble.kind == "fault":
+            outputs.switch(outputs.fault, loop, False)
+        to_ns = outputs.switch(outputs.presence, loop, False)
+        self._say({"event": "trouble", "kind": trouble.kind, "loop": loop, "from_ns": from_ns, "to_ns": to_ns})
