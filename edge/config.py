@@ -4,6 +4,7 @@ Relative paths are taken from the folder that lane.toml is in. The tables [loop.
 the driver named beside them and are checked by it.
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +15,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml, clean
 
 MAX_CONFIG_BYTES = 64 * 1024
+CREDENTIAL = "$CREDENTIALS_DIRECTORY/"
+"""A path that begins so is a key that systemd hands over (LoadCredential= in systemd/sealane@.service)."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def _beside_config(value: object, info: ValidationInfo) -> object:
-    base = (info.context or {}).get("base")
-    return Path(base, value) if base is not None and isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if value.startswith(CREDENTIAL):
+        return Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials"), value.removeprefix(CREDENTIAL))
+    return Path((info.context or {}).get("base") or "", value)
 
 
 FilePath = Annotated[Path, BeforeValidator(_beside_config)]

@@ -1,0 +1,116 @@
+"""The systemd files: checked as systemd reads them, and installed into an empty root."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge import config
+from edge.confine import policy_for
+
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+UNIT = SYSTEMD / "sealane@.service"
+MAX_EXPOSURE = 20
+"""Tenths: 2.0 of 10."""
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None,
+    reason="NO systemd-analyze HERE (Debian: systemd): the unit was not checked",
+)
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """The unit with a program that exists on this machine."""
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace("/opt/sealane/bin/sealane", "/bin/true"))
+    return copy
+
+
+@needs_systemd
+def test_the_unit_is_verified_with_recursive_errors(unit: Path) -> None:
+    done = analyze("verify", "--man=no", "--recursive-errors=yes", str(unit))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
+def test_the_verification_catches_a_misspelt_key(unit: Path) -> None:
+    unit.write_text(unit.read_text().replace("ProtectHome=", "ProtectHomes="))
+    assert analyze("verify", "--man=no", "--recursive-errors=yes", str(unit)).returncode != 0
+
+
+@needs_systemd
+def test_the_exposure_score_is_at_most_two(unit: Path) -> None:
+    done = analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE}", "--no-pager", str(unit))
+    assert done.returncode == 0, done.stdout
+
+
+@needs_systemd
+def test_the_score_catches_a_unit_without_its_hardening(unit: Path) -> None:
+    unit.write_text(re.sub(r"(?m)^(Protect|Restrict|SystemCall|Capability).*\n", "", unit.read_text()))
+    assert analyze("security", "--offline=true", f"--threshold={MAX_EXPOSURE}", "--no-pager", str(unit)).returncode != 0
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "root"
+
+
+def install(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(SYSTEMD / "install.sh"), *arguments],
+        env={**os.environ, "DESTDIR": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_installing_twice_changes_nothing_the_second_time(root: Path) -> None:
+    first = install(root, "north-1", "192.0.2.10")
+    assert "written   /etc/systemd/system/sealane@.service" in first.stdout
+    before = contents(root)
+    second = install(root, "north-1", "192.0.2.10")
+    assert second.returncode == 0
+    assert "written" not in second.stdout
+    assert contents(root) == before
+
+
+def test_a_lane_gets_its_folder_its_hosts_and_a_configuration_that_loads(root: Path) -> None:
+    assert install(root, "north-1", "192.0.2.10", "198.51.100.0/28").returncode == 0
+    hosts = root / "etc/systemd/system/sealane@north-1.service.d/hosts.conf"
+    assert hosts.read_text().splitlines()[1:] == [
+        "[Service]",
+        "IPAddressAllow=192.0.2.10",
+        "IPAddressAllow=198.51.100.0/28",
+    ]
+    settings = config.load(root / "etc/sealane/north-1/lane.toml")
+    assert settings.lane.id == "north-1"
+    assert policy_for(settings).write_beneath == (Path("/var/lib/sealane/north-1"),)
+    assert settings.keys.signing_key_file == Path("/run/credentials/private_lane.key")
+    assert oct((root / "etc/sealane/north-1/private").stat().st_mode)[-3:] == "700"
+
+
+def test_a_lane_toml_that_is_there_is_kept(root: Path) -> None:
+    mine = root / "etc/sealane/north-1/lane.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# mine")
+    assert install(root, "north-1").returncode == 0
+    assert mine.read_text() == "# mine"
+
+
+def test_a_lane_name_that_could_leave_its_folder_is_refused(root: Path) -> None:
+    assert install(root, "../etc").returncode == 1
+    assert not (root / "etc/sealane").exists()
