@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from edge import record
 from edge.cbor import Malformed, Value, encode
 from edge.errors import KeyFileWrongKind, MessageMalformed, NotARecipient, SignatureInvalid, VersionUnsupported
 from edge.record import GapRecord, Kind, LaneRecord
-from edge.schema import Codec, blob, many, member, optional, row, shape, text, whole
-from edge.seal import cose
-from edge.seal.keys import KID_BYTES, PublicKey, Purpose, fingerprint
+from edge.schema import Codec, blob, many, member, optional, row, shape, whole
+from edge.seal import cose, fields
+from edge.seal.keys import PublicKey, Purpose, fingerprint
 from edge.seal.opener import ALGORITHMS, Opener, kem_public
-from edge.seal.signer import SignatureAlgorithm, Signer, algorithm_of, check
+from edge.seal.signer import Signer, algorithm_of, check
 
 FORMAT_VERSION = 1
 READABLE_VERSIONS = range(1, 2)
@@ -30,8 +29,6 @@ MAX_RECIPIENTS = 8
 CONTENT_TYPE = 96
 """The payload is a COSE_Encrypt: header parameter 3 as CoAP content format."""
 LANE_HEADER = -65537
-DIGEST_BYTES = 32
-SIGNATURE_BYTES = 64
 CONTENT_KEY_BYTES = 32
 TAG_BYTES = 16
 
@@ -128,7 +125,7 @@ class Sealer:
 
 def seal(plaintext: bytes, header: Header, recipients: Sequence[PublicKey], signer: Signer) -> SealedMessage:
     """A coded record, encrypted for `recipients` and signed by `signer`, under `header`."""
-    protected = encode(_outer_codec.put(_Outer(signer.algorithm, signer.public.kid, header)))
+    protected = encode(_outer.put(_Outer(signer.algorithm, signer.public.kid, header)))
     content_key = os.urandom(CONTENT_KEY_BYTES)
     inner = cose.Encrypt.encrypt(
         cose.Headers.of({cose.Label.ALG: cose.ContentAlgorithm.A256GCM}, {cose.Label.IV: os.urandom(12)}),
@@ -189,12 +186,12 @@ def _check_version(outer: cose.Sign1) -> None:
 
 def _profile(data: bytes, outer: cose.Sign1, inner: cose.Encrypt) -> Envelope:
     """The message, if both layers have exactly the shape that `seal` gives them."""
-    said = _outer_codec.get(outer.headers.protected_map())
-    if outer.headers.unprotected or len(outer.signature) != SIGNATURE_BYTES:
+    said = _outer.get(outer.headers.protected_map())
+    if outer.headers.unprotected or len(outer.signature) != fields.SIGNATURE_BYTES:
         raise Malformed("the outer layer has not the shape of this format")
     if inner.headers.protected != _INNER_PROTECTED or inner.headers.unprotected.keys() != {cose.Label.IV}:
         raise Malformed("the inner layer has not the shape of this format")
-    _iv_codec.get(inner.headers.unprotected[cose.Label.IV])
+    _iv.get(inner.headers.unprotected[cose.Label.IV])
     if (len(inner.ciphertext) - TAG_BYTES) % record.BLOCK_BYTES or len(inner.ciphertext) <= TAG_BYTES:
         raise Malformed("the ciphertext is no whole number of blocks")
     if not 1 <= len(inner.recipients) <= MAX_RECIPIENTS:
@@ -242,50 +239,39 @@ def _put_prev(prev: bytes | EpochLink | None) -> Value:
 def _get_prev(value: Value) -> bytes | EpochLink | None:
     if value is None:
         return None
-    return _digest.get(value) if isinstance(value, bytes) else _link.get(value)
-
-
-def _algorithm(value: Any) -> int:
-    if value not in (SignatureAlgorithm.ED25519, SignatureAlgorithm.ESP256):
-        raise Malformed("must be one of this format's algorithms")
-    return int(value)
+    return fields.digest.get(value) if isinstance(value, bytes) else _link.get(value)
 
 
 def _kid(headers: cose.Headers) -> bytes:
-    return _kid_codec.get(headers.get(cose.Label.KID))
+    return fields.kid.get(headers.get(cose.Label.KID))
 
 
-_UINT64 = 2**64 - 1
-_INT63 = 2**63 - 1
 _INNER_PROTECTED = encode({cose.Label.ALG: cose.ContentAlgorithm.A256GCM})
-_digest = blob(DIGEST_BYTES, DIGEST_BYTES)
-_kid_codec = blob(KID_BYTES, KID_BYTES)
-_iv_codec = blob(12, 12)
 _ENCAPSULATED_BYTES = {cose.HPKE_4_KE: 32, cose.HPKE_7_KE: 65, cose.HPKE_9_KE: 1120}
-_seq = whole(1, _INT63)
-_link = row(EpochLink, epoch=whole(0, _UINT64), head=_digest)
-_gap = row(Gap, first_seq=_seq, last_seq=_seq, last_hash=_digest)
-_header_codec = shape(
+_iv = blob(12, 12)
+_link = row(EpochLink, epoch=fields.epoch, head=fields.digest)
+_gap = row(Gap, first_seq=fields.seq, last_seq=fields.seq, last_hash=fields.digest)
+_header: Codec[Header] = shape(
     Header,
     {
         0: ("version", whole(1, 255)),
-        1: ("lane", text("[a-z0-9][a-z0-9-]{0,31}")),
-        2: ("epoch", whole(0, _UINT64)),
-        3: ("seq", _seq),
+        1: ("lane", fields.lane),
+        2: ("epoch", fields.epoch),
+        3: ("seq", fields.seq),
         4: ("prev", Codec(_put_prev, _get_prev)),
-        5: ("time_ns", whole(0, _INT63)),
+        5: ("time_ns", fields.time_ns),
         6: ("kind", member(Kind)),
-        7: ("trust_version", whole(0, _INT63)),
+        7: ("trust_version", whole(0, 2**63 - 1)),
         8: ("gap", optional(_gap)),
     },
 )
-_outer_codec: Codec[_Outer] = shape(
+_outer: Codec[_Outer] = shape(
     _Outer,
     {
-        cose.Label.ALG: ("algorithm", Codec(_algorithm, _algorithm)),
+        cose.Label.ALG: ("algorithm", fields.algorithm),
         cose.Label.CRIT: ("critical", many(whole(LANE_HEADER, LANE_HEADER), 1)),
         cose.Label.CONTENT_TYPE: ("content_type", whole(CONTENT_TYPE, CONTENT_TYPE)),
-        cose.Label.KID: ("kid", _kid_codec),
-        LANE_HEADER: ("header", _header_codec),
+        cose.Label.KID: ("kid", fields.kid),
+        LANE_HEADER: ("header", _header),
     },
 )

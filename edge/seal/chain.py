@@ -1,0 +1,213 @@
+"""The chain: every message of a lane names the one before it, so none can be dropped, added or reordered unnoticed.
+
+`ChainState` is the sender's end of it. `ChainVerifier` judges what arrives, message by message and in any order, for
+tail, collector and audit alike. Both are values and rules only; neither checks signatures: verify first.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from edge.record import Kind
+from edge.seal.envelope import Envelope, EpochLink
+
+
+@dataclass(frozen=True, slots=True)
+class ChainState:
+    """Where a sender's chain goes on. prev: digest of the last message, or what an epoch's first message says."""
+
+    epoch: int
+    next_seq: int
+    prev: bytes | EpochLink | None
+
+    @classmethod
+    def start(cls, epoch: int, link: EpochLink | None = None) -> "ChainState":
+        """Before the first message of an epoch; `link` is the end of the epoch before, None if none is known."""
+        return cls(epoch, 1, link)
+
+    def after(self, digest: bytes) -> "ChainState":
+        """Once the message `next_seq` has been made."""
+        return ChainState(self.epoch, self.next_seq + 1, digest)
+
+
+class Finding(StrEnum):
+    """What a message is in the light of those before it."""
+
+    IN_ORDER = "in-order"
+    NEW_EPOCH = "new-epoch"  # the first of an epoch, rightly linked or announced
+    JOINED = "joined"  # the first heard from this lane; what came before is not known here
+    DECLARED = "declared-gap"  # says that `missing` was given up
+    LATE = "late"  # fills a hole reported before
+    DUPLICATE = "duplicate"  # the same message again
+    OLD = "old"  # accounted for too long ago to compare
+    GAP = "gap"  # `missing` has not arrived, so far
+    FORK = "fork"  # contradicts what is known: two messages with one number, or a broken link
+    UNLINKED_EPOCH = "unlinked-epoch"  # does not go on from the epoch before: one may have vanished
+    FOREIGN_LANE = "foreign-lane"
+
+
+ALARMS = frozenset({Finding.GAP, Finding.FORK, Finding.UNLINKED_EPOCH, Finding.FOREIGN_LANE})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`missing`: first and last sequence number that a GAP lacks or a DECLARED gap gives up."""
+
+    finding: Finding
+    missing: tuple[int, int] | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether somebody must look."""
+        return self.finding in ALARMS
+
+
+class ChainVerifier:
+    """Judges the messages of one lane.
+
+    from_start: whether everything the lane ever sent must be here (an audit of a whole store), so that beginning in
+    the middle is an alarm. announced: epochs that the owner knows to begin without a link. window: messages remembered
+    per epoch to compare with; older ones count as accounted for.
+    """
+
+    MAX_EPOCHS = 64
+    MAX_HOLES = 4096
+
+    def __init__(
+        self, lane: str, *, from_start: bool = False, announced: Collection[int] = (), window: int = 16384
+    ) -> None:
+        self.lane = lane
+        self._from_start = from_start
+        self._announced = frozenset(announced)
+        self._window = window
+        self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
+
+    def accept(self, envelope: Envelope) -> Verdict:
+        """Judge one message, and remember it unless it is an alarm that is not a gap."""
+        header = envelope.header
+        if header.lane != self.lane:
+            return Verdict(Finding.FOREIGN_LANE)
+        epoch = self._epochs.get(header.epoch)
+        if epoch is not None:
+            return epoch.accept(envelope)
+        opening = self._opening(envelope)
+        if opening.finding is Finding.UNLINKED_EPOCH and header.seq != 1:
+            return opening  # its first message may still come and tell
+        self._epochs[header.epoch] = epoch = _Epoch(self._window, self.MAX_HOLES)
+        if len(self._epochs) > self.MAX_EPOCHS:
+            self._epochs.popitem(last=False)
+        if header.seq == 1 or self._from_start:
+            epoch.cover(0, 0)
+        verdict = epoch.accept(envelope)
+        return opening if verdict.finding is Finding.IN_ORDER else verdict
+
+    def holes(self, epoch: int) -> list[tuple[int, int]]:
+        """First and last of each run that neither arrived nor was declared, between messages that did."""
+        return self._epochs[epoch].holes() if epoch in self._epochs else []
+
+    def complete_up_to(self, epoch: int) -> int:
+        """The sequence number up to which nothing is missing, from the start or from where this verifier joined."""
+        return self._epochs[epoch].covered[0][1] if epoch in self._epochs else 0
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """The epochs heard from, in order of appearance."""
+        return tuple(self._epochs)
+
+    def _opening(self, envelope: Envelope) -> Verdict:
+        header = envelope.header
+        if header.epoch in self._announced:
+            return Verdict(Finding.NEW_EPOCH)
+        if not self._epochs and not self._from_start and (header.seq != 1 or header.prev is not None):
+            return Verdict(Finding.JOINED)
+        if not self._epochs and header.seq == 1 and header.prev is None:
+            return Verdict(Finding.NEW_EPOCH)
+        link = header.prev
+        if isinstance(link, EpochLink) and link.epoch in self._epochs and self._epochs[link.epoch].ends_with(link.head):
+            return Verdict(Finding.NEW_EPOCH)
+        return Verdict(Finding.UNLINKED_EPOCH)
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """What is known of one epoch.
+
+    covered: disjoint runs of accounted sequence numbers, ascending; seen: digest and prev of those remembered;
+    top: highest number that came in its turn or left a hole. A declared gap's message comes ahead of its turn.
+    """
+
+    window: int
+    max_holes: int
+    covered: list[tuple[int, int]] = field(default_factory=list)
+    seen: OrderedDict[int, tuple[bytes, bytes | None]] = field(default_factory=OrderedDict)
+    top: int = 0
+
+    def accept(self, envelope: Envelope) -> Verdict:
+        header, digest = envelope.header, envelope.digest
+        seq = header.seq
+        if seq in self.seen:
+            return Verdict(Finding.DUPLICATE if self.seen[seq][0] == digest else Finding.FORK)
+        if self._covers(seq):
+            return Verdict(Finding.OLD)
+        prev = header.prev if isinstance(header.prev, bytes) else None
+        if not self._fits(seq, prev, digest):
+            return Verdict(Finding.FORK)
+        if header.gap and not self._declare(header.gap.first_seq, header.gap.last_seq, header.gap.last_hash):
+            return Verdict(Finding.FORK)
+        verdict = self._place(header.kind, seq)
+        self.cover(seq, seq)
+        self._remember(seq, digest, prev)
+        return Verdict(Finding.DECLARED, (header.gap.first_seq, header.gap.last_seq)) if header.gap else verdict
+
+    def _place(self, kind: Kind, seq: int) -> Verdict:
+        follows = not self.covered or self._covers(seq - 1)
+        if kind is Kind.GAP and not follows:
+            return Verdict(Finding.DECLARED)
+        if seq < self.top:
+            return Verdict(Finding.LATE)
+        self.top = seq
+        if follows:
+            return Verdict(Finding.IN_ORDER)
+        below = max((last for _, last in self.covered if last < seq), default=0)
+        return Verdict(Finding.GAP, (below + 1, seq - 1))
+
+    def _fits(self, seq: int, prev: bytes | None, digest: bytes) -> bool:
+        before, after = self.seen.get(seq - 1), self.seen.get(seq + 1)
+        return (before is None or before[0] == prev) and (after is None or after[1] in (None, digest))
+
+    def _declare(self, first: int, last: int, last_hash: bytes) -> bool:
+        known, after = self.seen.get(last), self.seen.get(last + 1)
+        if (known and known[0] != last_hash) or (after and after[1] not in (None, last_hash)):
+            return False
+        self.cover(first, last)
+        if not known:
+            self._remember(last, last_hash, None)
+        return True
+
+    def cover(self, first: int, last: int) -> None:
+        """Count `first` to `last` as accounted for."""
+        kept = []
+        for run in self.covered:
+            if run[1] + 1 < first or last + 1 < run[0]:
+                kept.append(run)
+            else:
+                first, last = min(first, run[0]), max(last, run[1])
+        self.covered = sorted([*kept, (first, last)])
+        if len(self.covered) > self.max_holes + 1:  # forget the oldest hole, which has been reported
+            self.covered[:2] = [(self.covered[0][0], self.covered[1][1])]
+
+    def holes(self) -> list[tuple[int, int]]:
+        return [(left[1] + 1, right[0] - 1) for left, right in zip(self.covered, self.covered[1:], strict=False)]
+
+    def ends_with(self, digest: bytes) -> bool:
+        last = self.seen.get(self.covered[-1][1])
+        return last is not None and last[0] == digest
+
+    def _covers(self, seq: int) -> bool:
+        return any(first <= seq <= last for first, last in self.covered)
+
+    def _remember(self, seq: int, digest: bytes, prev: bytes | None) -> None:
+        self.seen[seq] = (digest, prev)
+        if len(self.seen) > self.window:
+            self.seen.popitem(last=False)
