@@ -226,13 +226,19 @@ class StreamEnded(CameraError):
     retryable = True
 
 
-class PicturesMissing(CameraError):
+class StreamLate(CameraError):
     code = "CAM-10"
+    hint = "Decoding can't keep up with the stream: lower the camera's resolution or frame rate, or use MJPEG."
+    retryable = True
+
+
+class PicturesMissing(CameraError):
+    code = "CAM-11"
     hint = "Let path in [camera.device] name a folder of JPEG, PNG or WebP photographs, or one video file."
 
 
 class PicturesEnded(CameraError):
-    code = "CAM-11"
+    code = "CAM-12"
     hint = "Every picture was shown once; set loop = true in [camera.device] to begin again."
 
 
@@ -461,8 +467,69 @@ class StoreError(SealaneError):
     """The collector's store."""
 
 
+class StoreAddress(StoreError):
+    code = "STORE-01"
+    hint = "Give a file name for SQLite, or postgresql+psycopg://user@host/name."
+
+
+class StoreShared(StoreError):
+    code = "STORE-02"
+    hint = "Give all collectors that share a subscription one PostgreSQL, or run a single collector without --share."
+
+
+class StoreFailed(StoreError):
+    code = "STORE-03"
+    hint = "Look at the disk (space, permissions) or at the database server; nothing was confirmed that is not stored."
+    retryable = True
+
+
+class StoreVersion(StoreError):
+    code = "STORE-04"
+    hint = "Use the version of sealane that made this store, or move the records with `sealane audit` at hand."
+
+
 class CollectorError(SealaneError):
     """Messages refused by the collector, and the collector itself."""
+
+
+class LaneForeign(CollectorError):
+    code = "COL-01"
+    hint = "No enrolled lane has this name and key. Enrol the lane, or find out who sends in its name."
+
+
+class MessageMoved(CollectorError):
+    code = "COL-02"
+    hint = "The message came on another lane's topic than the one it was sealed for: somebody between moves messages."
+
+
+class MessageAltered(CollectorError):
+    code = "COL-03"
+    hint = "The message is not as the lane signed it: look at who is between. The lane sends the true one again."
+
+
+class MessageForked(CollectorError):
+    code = "COL-04"
+    hint = "Two messages under one number: a copied card, or the lane's key in other hands. Revoke that key."
+
+
+class ChainBroken(CollectorError):
+    code = "COL-05"
+    hint = "A message does not go on from the one before it: a copied card, or a lane set back to an older state."
+
+
+class EpochUnlinked(CollectorError):
+    code = "COL-06"
+    hint = "The lane began anew without naming what came before: a new image on the box, or messages were cut away."
+
+
+class RecordsMissing(CollectorError):
+    code = "COL-07"
+    hint = "Numbers are missing and not declared given up. If they are lost for good: `sealane collector --accept LANE`."
+
+
+class CollectorKeyUnsafe(CollectorError):
+    code = "COL-08"
+    hint = "A collector must hold no key that opens records: give it a key made by `sealane keys collector`."
 
 
 # --- daemon ---------------------------------------------------------------------------------------------------------
