@@ -1,5 +1,6 @@
 """The bench's books: what drove past, beside what was recorded of it. No I/O."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -130,4 +131,4 @@ def median_and_p95(values: Iterable[float]) -> tuple[float, float]:
     ordered = sorted(values)
     if not ordered:
         return 0.0, 0.0
-    return statistics.median(ordered), ordered[min(len(ordered) - 1, round(0.95 * len(ordered) + 0.5) - 1)]
+    return statistics.median(ordered), ordered[math.ceil(0.95 * len(ordered)) - 1]

@@ -1,0 +1,25 @@
+"""`sealane run`: the daemon of one lane."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_CONFIG = Path("/etc/sealane/lane.toml")
+
+
+def command(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The lane's configuration.")] = DEFAULT_CONFIG,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Watch one lane: one sealed record per vehicle, until told to stop."""
+    from edge import logs
+    from edge.config import load
+    from edge.confine import confine, policy_for
+
+    logs.setup(verbose)
+    settings = load(config)
+    report = confine(policy_for(settings))
+    from edge.daemon import Daemon  # brings numpy, OpenCV and PyAV, which start threads: only once confined
+
+    Daemon(settings, report).run()
