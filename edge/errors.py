@@ -403,6 +403,12 @@ class ReceiptRefused(OutboxError):
     hint = "The collector confirms what this lane did not send: look for a cloned box or a receipt of another epoch."
 
 
+class OutboxUnavailable(OutboxError):
+    code = "OUT-07"
+    hint = "Look at state.directory: it must be there, on a working disk, and belong to the service's user."
+    retryable = True
+
+
 class MqttError(SealaneError):
     """The broker and the connection to it."""
 
@@ -420,7 +426,9 @@ class MqttUnreachable(MqttError):
 
 class MqttTls(MqttError):
     code = "MQTT-03"
-    hint = "One side does not accept the other's certificate: compare the authority, the host name and the dates (clock?)."
+    hint = (
+        "One side does not accept the other's certificate: compare the authority, the host name and the dates (clock?)."
+    )
     retryable = True
 
 
@@ -485,7 +493,7 @@ class StoreFailed(StoreError):
 
 class StoreVersion(StoreError):
     code = "STORE-04"
-    hint = "Use the version of sealane that made this store, or move the records with `sealane audit` at hand."
+    hint = "Use the version of sealane that made this store."
 
 
 class CollectorError(SealaneError):
@@ -524,7 +532,9 @@ class EpochUnlinked(CollectorError):
 
 class RecordsMissing(CollectorError):
     code = "COL-07"
-    hint = "Numbers are missing and not declared given up. If they are lost for good: `sealane collector --accept LANE`."
+    hint = (
+        "Numbers are missing and not declared given up. If they are lost for good: `sealane collector --accept LANE`."
+    )
 
 
 class CollectorKeyUnsafe(CollectorError):
@@ -571,6 +581,11 @@ class ControlGarbled(DaemonError):
 class ControlPath(DaemonError):
     code = "CTL-04"
     hint = "Another lane may be running with this state directory; else choose a shorter, writable [state] directory."
+
+
+class VisitUnknown(DaemonError):
+    code = "CTL-05"
+    hint = "Give lines of `sealane tail --json` made by the same version of sealane, one record a line."
 
 
 # --- simulator ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,141 @@
+"""Numbers of a visit become words that name the threshold and what to do."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge import explain as explaining
+from edge.errors import VisitUnknown
+from edge.explain import Visit, explain, from_json, to_json, visit_of
+from edge.reading import reader
+from edge.record import (
+    Alternative,
+    ClockQuality,
+    Ending,
+    Instant,
+    NoRead,
+    PlateReading,
+    PlateText,
+    Quality,
+    ReadRecord,
+)
+
+GOOD = Visit(
+    arrival_utc_ns=1_764_000_000_000_000_000,
+    presence_ms=900,
+    ending=Ending.LEFT,
+    restarted=False,
+    no_read=None,
+    confidence=0.98,
+    frames_seen=14,
+    frames_used=12,
+    frames_agreeing=12,
+    plates_in_frame=1,
+    speed_kmh=None,
+    loop_faults=(),
+    clock_synchronised=True,
+    plate_height_px=32,
+    sharpness=0.6,
+    clipped_share=0.01,
+    brightness=90,
+    exposure_us=500,
+    gain=2.0,
+)
+
+
+def words(visit: Visit) -> str:
+    return "\n".join(f"{finding.found}: {finding.do}" for finding in explain(visit).findings)
+
+
+def test_a_good_read_has_an_outcome_and_nothing_to_improve() -> None:
+    explanation = explain(GOOD)
+    assert explanation.outcome == "2025-11-24 16:00:00 UTC: read with confidence 0.98; 12 frames of 12 agreed."
+    assert explanation.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"no_read": "too-small", "plate_height_px": 14}, "plate height 14 px (needs 20): zoom in"),
+        (
+            {"no_read": "blurred", "sharpness": 0.1, "exposure_us": 4000},
+            "sharpness 0.10 (needs 0.30) at 1/250 s: shorten the exposure to 1/833 s",
+        ),
+        ({"sharpness": 0.1, "exposure_us": 500}, "the exposure is short enough: focus"),
+        ({"sharpness": 0.1, "exposure_us": None}, "sharpness 0.10 (needs 0.30): focus"),
+        (
+            {"exposure_us": 1000, "speed_kmh": 90},
+            "exposure at 1/1000 s (at most 1/2500 s): shorten the exposure to 1/2500 s",
+        ),
+        ({"no_read": "bloomed", "clipped_share": 0.08}, "8% of the plate clipped (at most 5%): less infrared"),
+        ({"presence_ms": 90}, "loop presence 90 ms (needs 150): raise the detector's sensitivity"),
+        ({"no_read": "too-dark", "brightness": 12}, "frame brightness 12 of 255 (needs 35): more infrared light"),
+        ({"frames_seen": 2}, "only 2 frames (needs 5): raise the camera's frame rate"),
+        ({"frames_seen": 1}, "only 1 frame (needs 5)"),
+        ({"no_read": "camera-silent", "frames_seen": 0}, "no frame came: check the camera's power"),
+        ({"no_read": "frames-damaged"}, "none of 14 frames could be decoded: check the network"),
+        ({"no_read": "no-plate", "plate_height_px": None}, "no plate in 14 frames: check with `sealane aim`"),
+        ({"plates_in_frame": 3}, "up to 3 plates in one frame: narrow roi"),
+        ({"ending": "gate-time", "presence_ms": 120_000}, "still occupied after 120 s: look for a parked vehicle"),
+        ({"ending": "next"}, "the next vehicle came before this one was seen to leave"),
+        ({"ending": "fault", "loop_faults": (1,)}, "at fault or silent (loop 2): read the detector's own display"),
+        ({"restarted": True}, "under way when the daemon started"),
+        ({"clock_synchronised": False}, "the clock was not synchronised: check the time server"),
+        ({"confidence": 0.7, "frames_agreeing": 7}, "only 7 of 12 frames agreed"),
+        ({"no_read": "occluded"}, "look for dirt"),
+    ],
+)
+def test_each_number_out_of_range_says_what_is_needed_and_what_to_do(change: dict[str, object], said: str) -> None:
+    assert said in words(replace(GOOD, **change))  # type: ignore[arg-type]
+
+
+def test_a_silent_camera_is_not_blamed_on_its_frame_rate() -> None:
+    assert "frame rate" not in words(replace(GOOD, no_read="camera-silent", frames_seen=0))
+
+
+@pytest.mark.parametrize("reason", list(NoRead))
+def test_every_reason_has_words(reason: NoRead) -> None:
+    assert explain(replace(GOOD, no_read=str(reason))).outcome.endswith(f"not read, {explaining._REASONS[reason]}.")
+
+
+def test_what_is_needed_is_more_than_what_the_reader_refuses() -> None:
+    assert explaining.PLATE_HEIGHT_PX > reader.TOO_SMALL_PX
+    assert explaining.SHARPNESS > reader.BLURRED
+    assert explaining.CLIPPED_SHARE < reader.BLOOMED_SHARE
+    assert explaining.BRIGHTNESS > reader.TOO_DARK
+
+
+def test_a_record_becomes_numbers_without_its_plate_and_they_go_through_json_unchanged() -> None:
+    record = ReadRecord(
+        passage_id=bytes(16),
+        arrival=Instant(1_764_000_000_000_000_000, 5_000_000_000),
+        departure=Instant(1_764_000_001_200_000_000, 6_200_000_000),
+        ending=Ending.LEFT,
+        restarted=False,
+        clock=ClockQuality(True, 1.0, "gps"),
+        reading=PlateReading(
+            text=PlateText("CANARY7"),
+            no_read=None,
+            confidence=0.9,
+            chars=(0.9,) * 7,
+            alternatives=(Alternative(PlateText("CANARYT"), 0.1),),
+            quality=Quality(plate_height_px=24.5),
+        ),
+        loop_faults=(1,),
+    )
+    visit = visit_of(record)
+    line = json.dumps(to_json(visit))
+    assert "CANARY" not in line
+    assert from_json(json.loads(line)) == visit
+    assert visit.presence_ms == 1200
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner))
+)
+def test_anything_else_is_refused_with_a_code(value: object) -> None:
+    with pytest.raises(VisitUnknown):
+        from_json(value)
