@@ -99,6 +99,7 @@ class LoopWatcher:
         self._debouncer = Debouncer(detector.loops, debounce_ms)
         self._clock = clock
         self._answers: bool | None = None
+        self._restored_ns = 0
 
     def run(self, emit: Callable[[LoopEvent], None], stop: threading.Event, alive: Callable[[], None]) -> None:
         """Watch until `stop` is set, then close the detector.
@@ -109,18 +110,17 @@ class LoopWatcher:
         retry_s = FIRST_RETRY_S
         try:
             while not stop.is_set():
-                began_ns = self._clock()
                 try:
                     self._watch(emit, stop, alive)
                 except LoopError as error:
                     if self._answers is None and not error.retryable:
                         raise
+                    if self._answers and self._clock() - self._restored_ns > STEADY_S * 1e9:
+                        retry_s = FIRST_RETRY_S
                     if self._answers is not False:
                         self._answers = False
                         emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
                     self._detector.close()
-                    if self._clock() - began_ns > STEADY_S * 1e9:
-                        retry_s = FIRST_RETRY_S
                     self._wait(retry_s * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
                     retry_s = min(2 * retry_s, LONGEST_RETRY_S)
         finally:
@@ -139,7 +139,7 @@ class LoopWatcher:
             sample = self._detector.sample()
             if self.state is not WatchState.WATCHING:
                 self.state = WatchState.WATCHING
-                self._answers = True
+                self._answers, self._restored_ns = True, self._clock()
                 emit(LoopEvent(LoopEventKind.RESTORED, 0, sample.monotonic_ns))
             for event in self._debouncer.feed(sample):
                 emit(event)
