@@ -1,7 +1,7 @@
 """The wire's far end: a loop detector as a lane box meets it, on modem lines over RFC 2217 or as a Modbus RTU slave.
 
-`Outputs` is the detector's relays; an end carries them. The RFC 2217 side is pyserial's own port manager, the Modbus side
-pymodbus's server: neither shares a line with the drivers that are tested against them.
+`Outputs` is the detector's relays; an end carries them. The RFC 2217 side is pyserial's own port manager, the Modbus
+side pymodbus's server: neither shares a line with the drivers that are tested against them.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import time
 import tty
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import serial.rfc2217
 
@@ -53,7 +54,7 @@ class Outputs:
         return at_ns
 
     def bounce(self, relays: list[bool], loop: int, on: bool, chatter_s: float) -> int:
-        """Switch as a contact does: it closes and opens a few times within `chatter_s`; the moment of the first change."""
+        """Switch as a contact does: a few times to and fro within `chatter_s`; the moment of the first change."""
         first_ns = self.switch(relays, loop, on)
         for step in (0.2, 0.15, 0.25, 0.4) if chatter_s else ():
             time.sleep(chatter_s * step)
@@ -104,7 +105,7 @@ class ContactEnd:
                 continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                manager = serial.rfc2217.PortManager(self._lines, _Connection(client))
+                manager = serial.rfc2217.PortManager(cast(Any, self._lines), cast(Any, _Connection(client)))
                 self._client = manager, client
             threading.Thread(target=self._serve, args=(manager, client), name="rfc2217-client", daemon=True).start()
 
@@ -151,8 +152,9 @@ class _Lines:
         self.dtr = self.rts = True
 
     def _level(self, line: Line) -> bool:
-        relays = (*zip(self._presence, self._outputs.presence), *zip(self._fault, self._outputs.fault))
-        return any(on for name, on in relays if name == line)
+        named = (*self._presence[: len(self._outputs.presence)], *self._fault[: len(self._outputs.fault)])
+        relays = (*self._outputs.presence, *self._outputs.fault)
+        return any(on for name, on in zip(named, relays, strict=True) if name == line)
 
     @property
     def cts(self) -> bool:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edge.errors import SealaneError
+
 HELP_SPEED = "Slowest and fastest in km/h, for example 5-130."
 
 
@@ -33,7 +35,7 @@ def command(
     start_held: Annotated[bool, typer.Option(help="Wait for `go` on standard input.")] = False,
     truth: Annotated[str, typer.Option(help="Where the truth goes, as JSON lines; -: standard output.")] = "-",
 ) -> None:
-    """A lane without a lane: renders vehicles, serves them as an IP camera does, and drives the detector's wire in step.
+    """Render vehicles, serve them as an IP camera does, and drive the detector's wire in step.
 
     Standard input takes `hold` (nobody starts any more), `go` and `quit`. After the last vehicle the lane stays, empty.
     """
@@ -61,10 +63,16 @@ def command(
 
         def say(line: dict[str, Any]) -> None:
             with lock:
-                print(json.dumps(line), file=out, flush=True)  # noqa: T201
+                print(json.dumps(line), file=out, flush=True)
+
+        failures: list[SealaneError] = []
+
+        def fail(error: SealaneError) -> None:
+            failures.append(error)
+            stopping.set()
 
         outputs = Outputs(what.detector.loops)
-        traffic = Traffic(what, rides(what, frames), outputs, say)
+        traffic = Traffic(what, rides(what, frames), outputs, say, fail)
         shutter = Shutter(Show(what, traffic.road).frame, what.camera.fps)
         stack.callback(shutter.close)
         camera = CameraServer(shutter, host, camera_port, camera_login)
@@ -80,6 +88,8 @@ def command(
         stack.callback(traffic.stop)
         threading.Thread(target=_obey, args=(traffic, stopping), name="control", daemon=True).start()
         stopping.wait()
+        if failures:
+            raise failures[0]
 
 
 def _obey(traffic: Any, stopping: threading.Event) -> None:

@@ -38,14 +38,11 @@ def _asphalt(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
     """Grey levels: coarse patches, tyre tracks and grain that fades with distance."""
     shade = np.full(x.shape, 104, np.float32)
     for per_m, strength, until in ((120.0, 13.0, 11.0), (30.0, 9.0, 30.0), (2.5, 7.0, 200.0), (0.4, 9.0, 400.0)):
-        tile = cv2.GaussianBlur(rng.normal(0, 1, (512, 512)).astype(np.float32), (0, 0), 1.2)
-        tile *= strength / float(tile.std())
-        grain = cv2.remap(
-            tile,
-            np.mod(x * per_m, 511).astype(np.float32),
-            np.mod(np.minimum(y, 1e4) * per_m, 511).astype(np.float32),
-            cv2.INTER_LINEAR,
-        )
+        noise = np.pad(rng.normal(0, 1, (512, 512)).astype(np.float32), 8, mode="wrap")
+        tile = cv2.GaussianBlur(noise, (0, 0), 1.2)[8:-8, 8:-8]
+        tile = tile * np.float32(strength / tile.std())
+        at_x, at_y = (np.asarray(np.mod(axis * per_m, 512), np.float32) for axis in (x, np.minimum(y, 1e4)))
+        grain = cv2.remap(tile, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
         shade += grain * np.clip(1 - y / until, 0, 1).astype(np.float32)
     for track in (-0.75, 0.75):
         shade -= 9 * np.exp(-(((x - track) / 0.22) ** 2))
@@ -63,6 +60,5 @@ def _hedge(rng: np.random.Generator, picture: Floats, y: Floats) -> None:
     """What closes the view beyond 45 m: a dark hedge under a pale sky."""
     beyond = y > 45
     leaves = cv2.GaussianBlur(rng.normal(0, 1, y.shape).astype(np.float32), (0, 0), 2.0)
-    leaves *= 16 / float(leaves.std())
-    hedge = np.array([64, 92, 80], np.float32) + leaves[..., None]
+    hedge = np.array([64, 92, 80], np.float32) + 16 * (leaves / leaves.std())[..., None]
     picture[beyond] = hedge[beyond]

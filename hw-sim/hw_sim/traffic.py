@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import PlateStyleUnknown
+from edge.errors import PlateStyleUnknown, SealaneError
 from hw_sim.detector import Outputs
 from hw_sim.motion import Motion
 from hw_sim.photos import Photo, photos
@@ -88,7 +88,7 @@ class OnRoad:
 
 
 def rides(scenario: Scenario, folder: Path | None) -> Iterator[Drive | Shown]:
-    """What passes, in order, made one ahead; the same seed yields the same vehicles. Raises PlateStyleUnknown, PhotosMissing."""
+    """What passes, in order; the same seed yields the same vehicles. Raises PlateStyleUnknown, PhotosMissing."""
     traffic = scenario.traffic
     unknown = [style for style in traffic.styles if style not in STYLES]
     if unknown:
@@ -107,7 +107,7 @@ def _drives(scenario: Scenario) -> Iterator[Drive]:
         style = str(rng.choice(traffic.styles)) if traffic.styles else None
         speed_kmh = slowest * (fastest / slowest) ** rng.random()
         vehicle = build(rng, render_plate(rng, style), night=scenario.camera.night)
-        motion = Motion(float(speed_kmh / 3.6), vehicle.length_m, stand_s=traffic.stand_s)
+        motion = Motion(float(speed_kmh / 3.6), vehicle.body.length, stand_s=traffic.stand_s)
         yield Drive(vehicle, motion, scenario.detector.spacing_m)
 
 
@@ -132,12 +132,21 @@ class Road:
 class Traffic:
     """Sends the rides through one after the other, in a thread of its own.
 
-    `say` gets one line for each: {"event": "vehicle", "n", "text", "arrival_ns", "departure_ns", ...} when it has left the
-    (last) loop, {"event": "trouble", ...} for each trouble, {"event": "end", "vehicles"} after the last.
+    `say` gets one line for each: {"event": "vehicle", "n", "text", "arrival_ns", "departure_ns", ...} when it has left
+    the (last) loop, {"event": "trouble", ...} for each trouble, {"event": "end", "vehicles"} after the last.
     """
 
-    def __init__(self, scenario: Scenario, passing: Iterator[Drive | Shown], outputs: Outputs, say: Say) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        passing: Iterator[Drive | Shown],
+        outputs: Outputs,
+        say: Say,
+        fail: Callable[[SealaneError], None],
+    ) -> None:
+        """`fail` is told, in the traffic's thread, why there will be no more vehicles."""
         self.road = Road()
+        self._fail = fail
         self._scenario = scenario
         self._passing = passing
         self._outputs = outputs
@@ -165,6 +174,12 @@ class Traffic:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._send_all()
+        except SealaneError as error:
+            self._fail(error)
+
+    def _send_all(self) -> None:
         clear_ns = time.monotonic_ns()
         """The next may come onto the loop from here on."""
         entered_ns = clear_ns

@@ -16,6 +16,9 @@ from models.train.render import RenderedPlate
 PX_PER_M = 300
 PLATE_PX_PER_M = 1000
 HOLDER_M = 0.012
+CLEARANCE_M = 0.19
+TYRE_M = 0.21
+AXLE_M = 0.82
 
 Bgr = tuple[float, float, float]
 Points = list[tuple[float, float]]
@@ -48,24 +51,24 @@ PAINTS: tuple[Bgr, ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Vehicle:
-    """What drives through the lane. `faces` are in the order of painting; `plate` is the last of them.
+    """What drives through the lane. `faces` are in the order of painting.
 
-    `lamps`: (x, z) of the headlamps. `glare`: how strongly their light reaches an infrared camera, 0-1.
-    `plate_quad`: (4, 3) the plate's corners clockwise from its top left.
+    `front`: those that stand upright at the front bumper, the plate in its holder last. `lamps`: (x, z) of the
+    headlamps. `glare`: how strongly their light reaches an infrared camera, 0-1.
     """
 
     body: Body
     truth: RenderedPlate
     faces: tuple[Face, ...]
-    plate: Face
+    front: tuple[Face, Face]
     lamps: tuple[tuple[float, float], ...]
     glare: float
 
     @property
-    def length_m(self) -> float:
-        return self.body.length
+    def plate(self) -> Face:
+        return self.front[-1]
 
 
 def build(rng: np.random.Generator, plate: RenderedPlate, *, night: bool) -> Vehicle:
@@ -81,6 +84,7 @@ def build(rng: np.random.Generator, plate: RenderedPlate, *, night: bool) -> Veh
     lamp_x = half - float(rng.uniform(0.20, 0.26))
     front = _front(rng, body, paint, lamp_x, lamp_z, plate_z, plate_h)
     faces = [
+        _face(_tyres(body), (-half, AXLE_M - 0.3, 0.3), (1, 0, 0), (0, 0, -1)),
         _face(_side(rng, body, paint), (half, 0.0, roof), (0, 1, 0), (0, 0, -1)),
         _sloped(_roof(body, paint), half, (body.length - 0.5, roof - 0.02), (back, roof)),
         _sloped(_screen(rng, body, paint), half, (back, roof), (body.bonnet, cowl)),
@@ -92,18 +96,18 @@ def build(rng: np.random.Generator, plate: RenderedPlate, *, night: bool) -> Veh
         faces = [Face(face.texture.grey(), face.origin, face.across, face.down) for face in faces]
         hung = Face(hung.texture.grey(), hung.origin, hung.across, hung.down)
     glare = float(rng.choice((0.15, 0.5, 1.0), p=(0.5, 0.3, 0.2)))  # LED lamps emit little infrared, halogen a lot
-    return Vehicle(body, plate, (*faces, hung), hung, ((-lamp_x, lamp_z), (lamp_x, lamp_z)), glare)
+    return Vehicle(body, plate, (*faces, hung), (faces[-1], hung), ((-lamp_x, lamp_z), (lamp_x, lamp_z)), glare)
 
 
-def shadow() -> NDArray[np.float32]:
-    """How much light is left beneath a vehicle (0-1), (64, 128): to be stretched over its footprint."""
+def shadow() -> Image:
+    """How much light is left beneath a vehicle (255: all), (64, 128): to be stretched over its footprint."""
     under = np.zeros((64, 128), np.float32)
     under[14:50, 14:114] = 1
-    return np.asarray(1 - 0.72 * cv2.GaussianBlur(under, (0, 0), 6), np.float32)
+    return np.asarray(255 * (1 - 0.8 * cv2.GaussianBlur(under, (0, 0), 6)), np.uint8)
 
 
 def _face(
-    image_and_mask: tuple[Image, Image],
+    image_and_mask: tuple[Image, Image | None],
     origin: tuple[float, float, float],
     across: tuple[float, float, float],
     down: tuple[float, float, float],
@@ -112,7 +116,7 @@ def _face(
 
 
 def _sloped(
-    image_and_mask: tuple[Image, Image], half: float, far: tuple[float, float], near: tuple[float, float]
+    image_and_mask: tuple[Image, Image | None], half: float, far: tuple[float, float], near: tuple[float, float]
 ) -> Face:
     """A face as wide as the vehicle, from (y, z) of its far edge to that of its near one."""
     dy, dz = near[0] - far[0], near[1] - far[1]
@@ -126,13 +130,13 @@ def _plate(plate: RenderedPlate, x: float, z: float, tilt_deg: float, roll_deg: 
     image = cv2.copyMakeBorder(plate.image, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(26, 25, 25))
     alpha = cv2.copyMakeBorder(plate.alpha, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=0)
     shape = alpha[..., None].astype(np.float32) / 255
-    image = np.asarray(image * shape + np.array((26, 25, 25), np.float32) * (1 - shape), np.uint8)
-    h, w = (side / PLATE_PX_PER_M for side in image.shape[:2])
+    mounted = np.asarray(image * shape + np.array((26, 25, 25), np.float32) * (1 - shape), np.uint8)
+    h, w = (side / PLATE_PX_PER_M for side in mounted.shape[:2])
     tilt, roll = np.deg2rad(tilt_deg), np.deg2rad(roll_deg)
     across = np.array([np.cos(roll), 0.0, -np.sin(roll)])
     down = np.array([-np.sin(roll) * np.cos(tilt), -np.sin(tilt), -np.cos(roll) * np.cos(tilt)])
     origin = np.array([x, -0.03, z]) - across * w / 2 - down * h / 2
-    texture = Texture.of(image, np.full(image.shape[:2], 255, np.uint8), PLATE_PX_PER_M, step=2**0.5, glow=True)
+    texture = Texture.of(mounted, None, PLATE_PX_PER_M, step=2**0.5, glow=True)
     return Face(texture, _triple(origin), _triple(across), _triple(down))
 
 
@@ -140,7 +144,7 @@ def _triple(vector: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(vector[0]), float(vector[1]), float(vector[2])
 
 
-# --- painting: every sheet is (h, w, 3) uint8 at PX_PER_M, seen from outside --------------------------------------------
+# --- painting: every sheet is (h, w, 3) uint8 at PX_PER_M, seen from outside ------------------------------------------
 
 
 def _sheet(width: float, height: float, top: Bgr, bottom: Bgr) -> Image:
@@ -149,10 +153,6 @@ def _sheet(width: float, height: float, top: Bgr, bottom: Bgr) -> Image:
     run = np.linspace(0, 1, h, dtype=np.float32)[:, None, None]
     panel = np.array(top, np.float32) * (1 - run) + np.array(bottom, np.float32) * run
     return np.ascontiguousarray(np.broadcast_to(np.clip(panel, 0, 255), (h, w, 3)).astype(np.uint8))
-
-
-def _full(image: Image) -> Image:
-    return np.full(image.shape[:2], 255, np.uint8)
 
 
 def _lit(paint: Bgr, by: float) -> Bgr:
@@ -219,15 +219,22 @@ def _front(
         _fill(image, _mirrored(fog, w) if flip else fog, (36, 35, 34))
     _stroke(image, [(0.05, nose - plate_z - plate_h / 2 - 0.06), (w - 0.05, nose - plate_z - plate_h / 2 - 0.06)],
             _lit(paint, 0.5), 0.006)  # fmt: skip
-    mask = _full(image)
-    clearance, tyre = nose - 0.19, 0.2
-    mask[round(clearance * PX_PER_M) :] = 0
-    for left in (0.06, w - 0.06 - tyre):
-        edge = (round(left * PX_PER_M), round((left + tyre) * PX_PER_M))
-        image[round(clearance * PX_PER_M) :, edge[0] : edge[1]] = (26, 26, 26)
-        mask[round(clearance * PX_PER_M) :, edge[0] : edge[1]] = 255
-    corner = round(0.07 * PX_PER_M)
-    _round_off(mask[: round(clearance * PX_PER_M)], corner)
+    mask = np.full(image.shape[:2], 255, np.uint8)
+    sill = round((nose - CLEARANCE_M) * PX_PER_M)
+    mask[sill:] = 0
+    _round_off(mask[:sill], round(0.07 * PX_PER_M))
+    return image, mask
+
+
+def _tyres(body: Body) -> tuple[Image, Image]:
+    """What is seen beneath the bumper: two tyres, and the dark between them."""
+    image = _sheet(body.width, 0.3, (14, 14, 14), (20, 20, 20))
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[: round((0.3 - CLEARANCE_M) * PX_PER_M) + 12] = 255
+    for left in (0.05, body.width - 0.05 - TYRE_M):
+        columns = slice(round(left * PX_PER_M), round((left + TYRE_M) * PX_PER_M))
+        image[:, columns] = (30, 30, 31)
+        mask[:, columns] = 255
     return image, mask
 
 
@@ -239,7 +246,7 @@ def _round_off(mask: Image, radius: int) -> None:
     mask[-radius:, -radius:] = np.minimum(mask[-radius:, -radius:], quarter[:, ::-1])
 
 
-def _bonnet(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, Image]:
+def _bonnet(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, None]:
     run = float(np.hypot(body.bonnet, body.bonnet_z[1] - body.bonnet_z[0]))
     image = _sheet(body.width, run, _lit(paint, 1.22), _lit(paint, 1.02))
     w = body.width
@@ -251,10 +258,10 @@ def _bonnet(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, Im
     _stroke(image, [(0.0, run - 0.012), (w, run - 0.012)], _lit(paint, 0.5), 0.010)
     for side in (0.1, w - 0.1):
         _stroke(image, [(side, 0.0), (side, run)], _lit(paint, 0.7), 0.006)
-    return image, _full(image)
+    return image, None
 
 
-def _screen(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, Image]:
+def _screen(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, None]:
     run = float(np.hypot(body.screen, body.height - body.bonnet_z[1]))
     image = _sheet(body.width, run, _lit(paint, 1.1), _lit(paint, 0.95))
     w = body.width
@@ -266,12 +273,12 @@ def _screen(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, Im
     image = np.asarray(cv2.addWeighted(image, 0.62, cv2.GaussianBlur(sky, (0, 0), 9), 0.38, 0), np.uint8)
     for pivot, tip in ((0.35 * w, 0.1 * w), (0.75 * w, 0.5 * w)):
         _stroke(image, [(pivot, run - 0.03), (tip, run - 0.10)], (20, 20, 20), 0.014)
-    return image, _full(image)
+    return image, None
 
 
-def _roof(body: Body, paint: Bgr) -> tuple[Image, Image]:
+def _roof(body: Body, paint: Bgr) -> tuple[Image, None]:
     image = _sheet(body.width, body.length - 0.5 - body.bonnet - body.screen, _lit(paint, 1.18), _lit(paint, 1.25))
-    return image, _full(image)
+    return image, None
 
 
 def _side(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, Image]:
@@ -291,10 +298,10 @@ def _side(rng: np.random.Generator, body: Body, paint: Bgr) -> tuple[Image, Imag
     _stroke(image, [(0.1, roof - nose + 0.1), (length, roof - nose + 0.06)], _lit(paint, 1.05), 0.01)
     _fill(image, [(0.0, roof - 0.30), (length, roof - 0.30), (length, roof - 0.19), (0.0, roof - 0.19)], (34, 33, 32))
     mask = np.zeros(image.shape[:2], np.uint8)
-    outline = [(0.0, roof - nose), (body.bonnet, roof - cowl), (back, 0.0), (length - 0.5, 0.02),
-               (length - 0.05, waist), (length, roof - 0.6), (length - 0.02, roof - 0.19), (0.0, roof - 0.19)]  # fmt: skip
+    outline = [(0.0, roof - nose), (body.bonnet, roof - cowl), (back, 0.0), (length - 0.5, 0.02), (length, waist),
+               (length, roof - 0.6), (length - 0.02, roof - 0.19), (0.0, roof - 0.19)]  # fmt: skip
     _fill_mask(mask, outline)
-    for axle in (0.82, length - 0.85):
+    for axle in (AXLE_M, length - 0.85):
         hub = (round(axle * PX_PER_M), round((roof - 0.31) * PX_PER_M))
         cv2.circle(image, hub, round(0.36 * PX_PER_M), (24, 23, 22), -1, cv2.LINE_AA)
         cv2.circle(image, hub, round(0.215 * PX_PER_M), (138, 137, 136), -1, cv2.LINE_AA)

@@ -1,7 +1,7 @@
 """The camera as geometry: a pinhole that looks at flat faces in a lane.
 
-Metres: x to the right as the camera sees it, y along the lane away from the camera, z up. Pixels: integer coordinates are
-pixel centres, (0, 0) is the top left one.
+Metres: x to the right as the camera sees it, y along the lane away from the camera, z up. Pixels: integer coordinates
+are pixel centres, (0, 0) is the top left one.
 """
 
 from dataclasses import dataclass, field
@@ -77,31 +77,28 @@ class View:
         return x.astype(np.float32), y.astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Texture:
     """A picture of a flat face and its outline, at several resolutions, finest first.
 
-    levels: (image (h, w, 3) or (h, w) uint8, mask (h, w) uint8 0 or 255, pixels per metre). `glow`: a retroreflective
-    sheet, which shines back at a lamp beside the camera.
+    levels: (image (h, w, 3) or (h, w) uint8, mask (h, w) uint8 0 or 255, or None where all of it is there, pixels per
+    metre). `glow`: a retroreflective sheet, which shines back at a lamp beside the camera.
     """
 
-    levels: tuple[tuple[Image, Image, float], ...]
+    levels: tuple[tuple[Image, Image | None, float], ...]
     glow: bool = False
 
     @classmethod
-    def of(cls, image: Image, mask: Image, px_per_m: float, *, step: float = 2.0, glow: bool = False) -> "Texture":
+    def of(
+        cls, image: Image, mask: Image | None, px_per_m: float, *, step: float = 2.0, glow: bool = False
+    ) -> "Texture":
         """Levels `step` apart, down to about 30 pixels per metre, so that no warp shrinks by more than `step`."""
         levels = []
         scale = px_per_m
         while scale > 30 and min(image.shape[:2]) * scale / px_per_m >= 4:
             size = (round(image.shape[1] * scale / px_per_m), round(image.shape[0] * scale / px_per_m))
-            levels.append(
-                (
-                    np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8),
-                    np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.uint8),
-                    size[0] / image.shape[1] * px_per_m,
-                )
-            )
+            outline = None if mask is None else _shrunk(mask, size)
+            levels.append((_shrunk(image, size), outline, size[0] / image.shape[1] * px_per_m))
             scale /= step
         return cls(tuple(levels), glow)
 
@@ -116,9 +113,9 @@ class Texture:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """A texture hung in space: the middle of its top left edge, and unit vectors across (texture's x) and down (its y)."""
+    """A texture hung in space: its top left corner, and unit vectors across (the texture's x) and down (its y)."""
 
     texture: Texture
     origin: tuple[float, float, float]
@@ -130,8 +127,8 @@ class Face:
         return image.shape[1] / scale, image.shape[0] / scale
 
     def seen(self, view: View, shift_y: float) -> "SeenFace | None":
-        """How `view` sees this face moved by `shift_y` along the lane; None from behind, from too near or out of frame."""
-        origin = np.array(self.origin) + (0.0, shift_y, 0.0)
+        """How `view` sees this face moved by `shift_y` along the lane; None from behind, too near or out of frame."""
+        origin = np.array((self.origin[0], self.origin[1] + shift_y, self.origin[2]))
         across, down = np.array(self.across), np.array(self.down)
         if np.dot(np.cross(across, down), origin - np.array(view.position)) <= 0:
             return None
@@ -155,13 +152,16 @@ class Face:
         if roi[2] - roi[0] < 2 or roi[3] - roi[1] < 2:
             return None
         scale = float(np.linalg.norm(quad[1] - quad[0])) / (right - left)
-        return SeenFace(self, plane, (left, top, right, bottom), quad, roi, scale)
+        middle = origin + across * (left + right) / 2 + down * (top + bottom) / 2
+        away_m = float(np.linalg.norm(middle - np.array(view.position)))
+        return SeenFace(self, plane, (left, top, right, bottom), quad, roi, scale, away_m)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SeenFace:
-    """A face in one frame: `plane` (3, 3) takes metres on the face to pixels, `part` is what of the face is before the
-    camera (left, top, right, bottom m), `quad` (4, 2) its corners in px clockwise from the top left, `scale` px per m."""
+    """A face in one frame: `plane` (3, 3) takes metres on the face to pixels, `part` (left, top, right, bottom m) is
+    what lies before the camera, `quad` (4, 2) that part's corners in px clockwise from top left, `scale` px per m,
+    `away_m` how far that part's middle is from the camera."""
 
     face: Face
     plane: Vector
@@ -169,20 +169,30 @@ class SeenFace:
     quad: Vector
     roi: Roi
     scale: float
+    away_m: float
 
     def warp(self) -> tuple[Image, Image]:
-        """The face as it fills its roi: picture and mask."""
+        """The face as it fills its roi: picture (roi h, w, 3 or none) and mask (roi h, w), uint8."""
         levels = self.face.texture.levels
         image, mask, px_per_m = next((lv for lv in reversed(levels) if lv[2] >= self.scale), levels[0])
         left, top, right, bottom = (round(edge * px_per_m) for edge in self.part)
-        image, mask = image[top:bottom, left:right], mask[top:bottom, left:right]
+        image = image[top:bottom, left:right]
         texel = np.array([[1, 0, left + 0.5], [0, 1, top + 0.5], [0, 0, px_per_m]]) / px_per_m
         to_roi = np.array([[1.0, 0, -self.roi[0]], [0, 1, -self.roi[1]], [0, 0, 1]])
         matrix = to_roi @ self.plane @ texel
         size = (self.roi[2] - self.roi[0], self.roi[3] - self.roi[1])
         warped = cv2.warpPerspective(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        outline = cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_NEAREST)
-        return np.asarray(warped, np.uint8), np.asarray(outline, np.uint8)
+        if mask is None:
+            outline = np.zeros((size[1], size[0]), np.uint8)
+            cv2.fillConvexPoly(outline, np.rint((self.quad - self.roi[:2]) * 16).astype(np.int32), 255, shift=4)
+        else:
+            mask = mask[top:bottom, left:right]
+            outline = np.asarray(cv2.warpPerspective(mask, matrix, size, flags=cv2.INTER_NEAREST), np.uint8)
+        return np.asarray(warped, np.uint8), outline
+
+
+def _shrunk(image: Image, size: tuple[int, int]) -> Image:
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _before(depth: float, deeper: float) -> tuple[float, float]:

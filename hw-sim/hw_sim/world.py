@@ -1,11 +1,10 @@
-"""The lane as its camera sees it: scenery, vehicles, light, motion, weather and the sensor's noise, one frame at a time.
+"""The lane as its camera sees it: scenery, vehicles, light, motion, weather and the sensor's noise, frame by frame.
 
 The same seed, vehicles and positions yield the same frames. About 5 ms a frame with a vehicle on one 3 GHz core.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from hw_sim.view import Image, Roi, SeenFace, View
 
 GRAINS = 4
 LENS_SIGMA_PX = 0.55
+LEAST_BLUR_PX = 0.3
 MAX_BLUR_PX = 25
 LAMP_REACH_M = 7.0
 """At this distance the camera's infrared lamp lights a plate as the exposure was set for."""
@@ -24,8 +24,8 @@ LAMP_REACH_M = 7.0
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """How the camera is set and what light there is. `noise`: standard deviation in grey levels; `ambient`: share of the
-    day's light that is left; `rain`: 0-1."""
+    """How the camera is set and what light there is. `noise`: standard deviation in grey levels; `ambient`: share of
+    the day's light that is left; `rain`: 0-1."""
 
     night: bool = False
     exposure_us: float = 1000.0
@@ -80,7 +80,7 @@ class World:
         inside = low.min() >= 0 and high[0] < self._view.width and high[1] < self._view.height
         return seen.quad if inside else None
 
-    # --- one vehicle ---------------------------------------------------------------------------------------------------
+    # --- one vehicle ----------------------------------------------------------------------------------------------
 
     def _draw(self, picture: Image, one: Placed) -> None:
         seen = [s for s in (face.seen(self._view, one.front_y) for face in one.vehicle.faces) if s is not None]
@@ -90,7 +90,7 @@ class World:
             x0, y0, x1, y1 = face.roi
             cv2.copyTo(self._lit(image, face), mask, picture[y0:y1, x0:x1])
         if seen:
-            self._blur(picture, _around([face.roi for face in seen], self._view), one)
+            self._blur(picture, seen, one)
         if self._light.night:
             self._glare(picture, one)
 
@@ -98,14 +98,8 @@ class World:
         """By day as painted; at night by the lamp beside the camera: paint dim, reflective sheet bright."""
         if not self._light.night:
             return image if self._light.ambient == 1.0 else _scaled(image, self._light.ambient)
-        far = max(self._distance(face), 2.0)
-        if face.face.texture.glow:
-            return _scaled(image, 0.95 * (LAMP_REACH_M / far) ** 1.3)
-        return _scaled(image, min(0.05 + 0.20 * (LAMP_REACH_M / far) ** 2, 0.9))
-
-    def _distance(self, face: SeenFace) -> float:
-        """From the camera to the face's middle: the picture's scale tells."""
-        return self._view.focal_px / max(face.scale, 1.0)
+        lamp = LAMP_REACH_M / max(face.away_m, 2.0)
+        return _scaled(image, 0.95 * lamp**1.3 if face.face.texture.glow else min(0.05 + 0.2 * lamp**2, 0.9))
 
     def _darken(self, picture: Image, one: Placed) -> None:
         """The shadow beneath."""
@@ -124,17 +118,24 @@ class World:
         h, w = self._shadow.shape
         sheet = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
         matrix = cv2.getPerspectiveTransform(sheet, (quad - (x0, y0)).astype(np.float32))
-        light = cv2.warpPerspective(self._shadow, matrix, (int(x1 - x0), int(y1 - y0)), borderValue=(1.0,))
+        light = cv2.warpPerspective(self._shadow, matrix, (int(x1 - x0), int(y1 - y0)), borderValue=(255,))
         part = picture[y0:y1, x0:x1]
-        part[:] = (part * (light if part.ndim == 2 else light[..., None])).astype(np.uint8)
+        cv2.multiply(part, light if part.ndim == 2 else cv2.merge([light] * 3), dst=part, scale=1 / 255)
 
-    def _blur(self, picture: Image, roi: Roi, one: Placed) -> None:
+    def _blur(self, picture: Image, seen: list[SeenFace], one: Placed) -> None:
         """The lens, and the way the vehicle's front moved across the sensor while it was exposed."""
-        y = max(one.front_y, 2.0)
-        moved = one.speed_mps * self._light.exposure_us * 1e-6
-        ends = self._view.project(np.array([[0.0, y + moved, 0.6], [0.0, y, 0.6]]))
-        kernel = streak(ends[1] - ends[0], LENS_SIGMA_PX)
-        x0, y0, x1, y1 = roi
+        x0, y0, x1, y1 = _around(seen, self._view)
+        picture[y0:y1, x0:x1] = cv2.GaussianBlur(picture[y0:y1, x0:x1], (3, 3), LENS_SIGMA_PX)
+        front = [face for face in seen if face.face in one.vehicle.front]
+        if not front:
+            return
+        moved_m = one.speed_mps * self._light.exposure_us * 1e-6
+        ends = np.array([[0.0, one.front_y + moved_m, 0.6], [0.0, one.front_y, 0.6]])
+        before, after = self._view.project(ends)
+        if np.hypot(*(after - before)) < LEAST_BLUR_PX:
+            return
+        x0, y0, x1, y1 = _around(front, self._view)
+        kernel = streak(after - before)
         picture[y0:y1, x0:x1] = cv2.filter2D(picture[y0:y1, x0:x1], -1, kernel, borderType=cv2.BORDER_REPLICATE)
 
     def _glare(self, picture: Image, one: Placed) -> None:
@@ -143,7 +144,7 @@ class World:
             return
         for x, z in one.vehicle.lamps:
             centre = self._view.project(np.array([[x, one.front_y, z]]))[0]
-            size = int(np.clip(1900 * (0.3 + 0.7 * one.vehicle.glare) / one.front_y**0.8, 24, 600))
+            size = int(np.clip(2600 * (0.3 + 0.7 * one.vehicle.glare) / one.front_y**0.8, 24, 800))
             halo = cv2.resize(self._flare, (size, size), interpolation=cv2.INTER_LINEAR)
             left, top = int(centre[0]) - size // 2, int(centre[1]) - size // 2
             x0, y0, x1, y1 = (
@@ -156,7 +157,7 @@ class World:
                 part = picture[y0:y1, x0:x1]
                 cv2.add(part, halo[y0 - top : y1 - top, x0 - left : x1 - left], dst=part)
 
-    # --- the whole picture -----------------------------------------------------------------------------------------------
+    # --- the whole picture ----------------------------------------------------------------------------------------
 
     def _lit_scenery(self, ground: Image) -> Image:
         if not self._light.night:
@@ -167,7 +168,7 @@ class World:
         columns = np.linspace(-1, 1, self._view.width, dtype=np.float32)
         rows = np.linspace(-1, 1, self._view.height, dtype=np.float32)[:, None]
         cone = np.exp(-1.1 * (columns**2 + 0.7 * rows**2))
-        return np.clip(grey * np.minimum(lamp, 0.7) * cone, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(grey * np.minimum(lamp, 0.7) * cone, 0, 255), np.uint8)
 
     def _grains(self) -> list[tuple[Image, Image]]:
         """Noise as what it adds and what it takes, larger than the frame so that each frame cuts its own piece."""
@@ -176,7 +177,7 @@ class World:
         grains = []
         for _ in range(GRAINS):
             noise = cv2.GaussianBlur(self._rng.normal(0, 1, full).astype(np.float32), (3, 3), 0.6)
-            noise *= self._light.noise / float(noise.std())
+            noise = noise * np.float32(self._light.noise / noise.std())
             grains.append(
                 (np.maximum(np.rint(noise), 0).astype(np.uint8), np.maximum(np.rint(-noise), 0).astype(np.uint8))
             )
@@ -190,27 +191,27 @@ class World:
         cv2.subtract(picture, takes[piece], dst=picture)
 
 
-def streak(moved_px: NDArray[np.float64], sigma_px: float) -> NDArray[np.float32]:
-    """The kernel of a lens of `sigma_px` while the picture moves by `moved_px` (x, y), at most MAX_BLUR_PX long; sums to 1."""
+def streak(moved_px: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The kernel of a picture that moves by `moved_px` (x, y; cut at MAX_BLUR_PX) while it is exposed; sums to 1."""
     length = float(np.hypot(*moved_px))
     if length > MAX_BLUR_PX:
         moved_px = moved_px * (MAX_BLUR_PX / length)
-    reach = 1 + int(np.ceil(np.abs(moved_px).max() / 2 + sigma_px))
+    reach = int(np.ceil(np.abs(moved_px).max() / 2))
     offsets = np.arange(-reach, reach + 1)
-    along = np.linspace(-0.5, 0.5, max(2, int(np.ceil(length * 3))))
-    dx = offsets[None, :, None] - along * moved_px[0]
-    dy = offsets[:, None, None] - along * moved_px[1]
-    kernel = np.exp(-(dx**2 + dy**2) / (2 * sigma_px**2)).sum(-1)
-    return cast(NDArray[np.float32], (kernel / kernel.sum()).astype(np.float32))
+    along = np.linspace(-0.5, 0.5, 4 * reach + 3)
+    near_x = np.clip(1 - np.abs(offsets[None, :, None] - along * moved_px[0]), 0, None)
+    near_y = np.clip(1 - np.abs(offsets[:, None, None] - along * moved_px[1]), 0, None)
+    kernel = (near_x * near_y).sum(-1)
+    return np.asarray(kernel / kernel.sum(), np.float32)
 
 
 def _scaled(image: Image, by: float) -> Image:
     return np.asarray(cv2.convertScaleAbs(image, alpha=by), np.uint8)
 
 
-def _around(rois: list[Roi], view: View) -> Roi:
-    """What holds all rois, with room for the blur."""
-    edges = np.array(rois)
+def _around(faces: list[SeenFace], view: View) -> Roi:
+    """What holds all faces, with room for the blur."""
+    edges = np.array([face.roi for face in faces])
     return (
         max(int(edges[:, 0].min()) - 3, 0),
         max(int(edges[:, 1].min()) - 3, 0),
@@ -226,4 +227,4 @@ def _flare() -> Image:
     halo = 900 * np.exp(-((radius / 0.10) ** 2)) + 80 * np.exp(-radius / 0.16)
     spikes = 60 * np.exp(-np.abs(at[:, None]) / 0.01) * np.exp(-np.abs(at[None]) / 0.3)
     edge = np.clip((1 - radius) * 4, 0, 1)
-    return np.clip((halo + spikes) * edge, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((halo + spikes) * edge, 0, 255), np.uint8)
