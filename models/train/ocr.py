@@ -45,6 +45,15 @@ class Schedule:
         return self.rate * min(1.0, (seen + 1) / self.warm_up) * max(falling, 0.01)
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Views seen, running loss, views a second since the start of this run."""
+
+    seen: int
+    loss: float
+    speed: float
+
+
 def batches(pool: Path, photos: list[Photo], size: int, photo_share: float) -> Iterator[Batch]:
     """Endless batches of views, made a few ahead by a thread; new parts of the pool are taken up as they appear."""
     ahead: queue.Queue[Batch] = queue.Queue(maxsize=4)
@@ -76,8 +85,8 @@ def batches(pool: Path, photos: list[Photo], size: int, photo_share: float) -> I
 def train(
     pool: Path, photos: list[Photo], out: Path, schedule: Schedule, *, threads: int = 1,
     start_from: Path | None = None,
-) -> Iterator[tuple[int, float, float]]:  # fmt: skip
-    """Train, resuming from `out`/state.pt where it exists; yields (samples seen, loss, samples a second).
+) -> Iterator[Progress]:  # fmt: skip
+    """Train, resuming from `out`/state.pt where it exists; yields its progress every 50 steps.
 
     `out`/state.pt holds everything to resume; `out`/ema.pt the averaged weights that are exported.
     """
@@ -118,7 +127,7 @@ def train(
         _follow(average, net, min(0.999, 1 - 1 / (step + 1) if first == 0 else 0.999))
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0 or seen >= schedule.samples:
-            yield seen, running, (seen - first) / (time.monotonic() - started)
+            yield Progress(seen, running, (seen - first) / (time.monotonic() - started))
         if step % 250 == 0 or seen >= schedule.samples:
             _save(out / "ema.pt", average.state_dict())
             _save(state_file, {"net": net.state_dict(), "average": average.state_dict(),

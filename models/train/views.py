@@ -29,6 +29,11 @@ def straight(plate: Labelled) -> Image:
     return _cut(plate.picture, corners, cv2.BORDER_REPLICATE)
 
 
+def loose(rng: np.random.Generator, plate: Labelled) -> Image:
+    """The plate cut as a detector's corners or box would cut it, otherwise untouched."""
+    return _cut(plate.picture, _jittered(rng, plate.box, corner=0.02, loose=0.25), cv2.BORDER_REPLICATE)
+
+
 def rendered_view(rng: np.random.Generator, plate: Labelled) -> Image:
     """A rendered plate through wrong corners and bad optics; INPUT-sized uint8 BGR."""
     corners = _jittered(rng, plate.box, corner=0.03, loose=0.5)

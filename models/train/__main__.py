@@ -1,0 +1,184 @@
+"""python -m models.train STAGE: every step from nothing to the shipped models. Each stage can be stopped and started.
+
+render, ocr, detector, export, evaluate, card; `all` runs them in this order. Times are for two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console()
+
+MODELS = Path(__file__).resolve().parent.parent
+CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "ocr.pt"
+PLATES_IN_POOL = 80_000
+SAMPLES = 1_300_000
+VERSION = "1"
+
+Plates = Annotated[
+    Path | None,
+    typer.Option("--plates", envvar=["PLATES", "SEALANE_PLATES"], help="Folder of labelled real plates.", exists=True),
+]
+Work = Annotated[Path, typer.Option("--work", help="Where plates and training states are kept.")]
+_WORK = Path("build/models")
+
+
+@app.command()
+def render(
+    work: Work = _WORK,
+    count: Annotated[int, typer.Option(help="Plates to render.")] = PLATES_IN_POOL,
+    seed: Annotated[int, typer.Option(help="Another seed adds other plates.")] = 1,
+) -> None:
+    """Render the pool of plates (about 10 minutes)."""
+    import cv2
+
+    from models.train.pool import render_pool
+    from models.train.render import faces
+
+    for face, package in faces.missing().items():
+        console.print(f"[yellow]face {face} is not installed ({package}); styles that use it draw with another[/]")
+    cv2.setNumThreads(1)
+    with _progress() as progress:
+        task = progress.add_task("render", total=count, speed="")
+        for done in render_pool(work / "pool", count, seed):
+            progress.update(task, completed=done)
+
+
+@app.command()
+def ocr(
+    plates: Plates = None,
+    work: Work = _WORK,
+    samples: Annotated[int, typer.Option(help="Views seen in all.")] = SAMPLES,
+    threads: Annotated[int, typer.Option(help="Threads of the network.")] = 1,
+    start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
+) -> None:
+    """Train the reader (about 2 hours)."""
+    from models.train.ocr import Schedule, train
+    from models.train.photos import training
+
+    photos = training(plates) if plates else []
+    console.print(f"{len(photos)} photographs" if photos else "no photographs (PLATES): rendered plates alone")
+    with _progress() as progress:
+        task = progress.add_task("ocr", total=samples, speed="")
+        for step in train(
+            work / "pool", photos, work / "ocr", Schedule(samples), threads=threads, start_from=start_from
+        ):
+            note = f"loss {step.loss:.3f}, {step.speed:.0f}/s"
+            progress.update(task, completed=step.seen, speed=note)
+
+
+@app.command()
+def detector(plates: Plates = None, work: Work = _WORK) -> None:
+    """Train and export the detector (its own module says how long)."""
+    for action in ("train", "export"):
+        command = [sys.executable, "-m", "models.train.detector", action, "--out", str(work / "detector")]
+        subprocess.run(command + (["--plates", str(plates)] if plates else []), check=True)
+
+
+@app.command()
+def export(plates: Plates = None, work: Work = _WORK) -> None:
+    """Reader weights -> checkpoint, int8 model, temperatures, manifest (a minute)."""
+    from models.train import manifest
+    from models.train.calibrate import temperatures
+    from models.train.export import export as write
+    from models.train.export import save_checkpoint
+    from models.train.net import ALPHABET
+    from models.train.photos import held_out, training
+    from models.train.render import REGIONS
+    from models.train.views import MARGIN
+
+    photos = training(plates) if plates else []
+    weights = work / "ocr" / "ema.pt"
+    save_checkpoint(weights, CHECKPOINT)
+    write(weights, MODELS / "ocr.tflite", work / "pool", photos, scratch=work)
+    entry: dict[str, object] = {
+        "file": "ocr.tflite",
+        **manifest.tensors((MODELS / "ocr.tflite").read_bytes()),
+        "colour": "bgr", "margin": MARGIN, "alphabet": ALPHABET, "blank": len(ALPHABET), "regions": list(REGIONS),
+        "characters_output": 0, "issuer_output": 1,
+    }  # fmt: skip
+    entry |= temperatures(MODELS / "ocr.tflite", work / "pool", held_out(plates) if plates else [])
+    manifest.update("ocr", entry, version=time.strftime(f"{VERSION}-%Y%m%d%H%M", time.gmtime()))
+    console.print({key: entry[key] for key in ("temperature", "issuer_temperature")})
+
+
+@app.command()
+def evaluate(
+    plates: Plates = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line a photograph, for machines.")] = False,
+    misses: Annotated[
+        Path | None, typer.Option(help="Write a sheet of what is misread here (not for sharing).")
+    ] = None,
+) -> None:
+    """Score the shipped reader on the development split of the real plates."""
+    if plates is None:
+        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
+    from models.train import evaluate as scores
+    from models.train.photos import development
+
+    entry = json.loads((MODELS / "manifest.json").read_text())["ocr"]
+    reads = scores.read_all(scores.load_ocr(MODELS / "ocr.tflite", entry), development(plates))
+    if as_json:
+        for read in reads:
+            print(json.dumps({"set": read.photo.name, "exact": read.exact, "folded": read.folded,
+                              "confidence": read.confidence, "region": read.region}))  # fmt: skip
+        return
+    _table("Reader on the development split", ["set", "plates", "texts", "exact %", "folded %", "region %"],
+           scores.table(reads))  # fmt: skip
+    _table("Reliability of the plate's confidence (folded)", ["from", "to", "plates", "mean", "right %"],
+           scores.reliability(reads))  # fmt: skip
+    sure = [read for read in reads if read.weakest >= 0.95]
+    console.print(f"weakest character >= 0.95: {len(sure)} of {len(reads)} plates, right (folded) "
+                  f"{scores.share(sum(read.folded for read in sure), max(len(sure), 1))} %")  # fmt: skip
+    if misses:
+        scores.sheet([read for read in reads if not read.folded], misses)
+
+
+@app.command()
+def card() -> None:
+    """Draw the contact sheet of the model card from rendered plates."""
+    from models.train.sheet import contact_sheet
+
+    contact_sheet(MODELS / "plates.jpg")
+    console.print(f"{MODELS / 'plates.jpg'}; the card itself is models/CARD.md")
+
+
+@app.command(name="all")
+def everything(plates: Plates = None, work: Work = _WORK) -> None:
+    """Every stage in order; what is there already is kept."""
+    render(work)
+    detector(plates, work)
+    ocr(plates, work, threads=os.cpu_count() or 1)
+    export(plates, work)
+    card()
+    if plates:
+        evaluate(plates)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+               TextColumn("{task.fields[speed]}"), TimeRemainingColumn())  # fmt: skip
+    return Progress(*columns, console=console)
+
+
+def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

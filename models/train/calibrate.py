@@ -1,0 +1,68 @@
+"""Temperatures that make the reader's probabilities mean what they say, fitted on plates it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.reading.ocr import log_likelihood
+from edge.reading.runtime import Network, decode
+from models.train import views
+from models.train.net import ALPHABET
+from models.train.photos import Photo
+from models.train.pool import Labelled, pool_parts, pool_plates
+from models.train.render import REGIONS
+
+_VIEWS_OF_A_PLATE = 3
+
+
+def temperatures(model: Path, pool: Path, photos: list[Photo]) -> dict[str, float]:
+    """{"temperature", "issuer_temperature"} of an int8 model: least negative log likelihood of the right answer.
+
+    photos: held-out ones, each cut straight and twice as a detector would; without any, views of rendered plates.
+    """
+    rng = np.random.default_rng(11)
+    seen: list[tuple[views.Image, Labelled]] = []
+    for photo in photos:
+        seen.append((views.straight(photo.plate), photo.plate))
+        seen += [(views.loose(rng, photo.plate), photo.plate) for _ in range(_VIEWS_OF_A_PLATE - 1)]
+    if not photos:
+        plates = pool_plates(pool_parts(pool)[-1:])
+        seen = [(views.rendered_view(rng, plates[i]), plates[i]) for i in rng.integers(len(plates), size=600)]
+    network = Network(model.read_bytes(), threads=1)
+    steps, issuers = [], []
+    for view, _ in seen:
+        codes = network.run((view ^ 0x80).view(np.int8)[None])
+        steps.append(decode(codes[0][0], network.outputs[0]))
+        issuers.append(decode(codes[1].reshape(-1), network.outputs[1]))
+    texts = [plate.text for _, plate in seen]
+    possible = [np.array([name in plate.regions for name in REGIONS]) for _, plate in seen]
+
+    def text_loss(temperature: float) -> float:
+        likely = (
+            log_likelihood(_log_softmax(s / temperature), [t], ALPHABET)[0] for s, t in zip(steps, texts, strict=True)
+        )
+        return -float(np.mean([max(value, -20.0) for value in likely]))
+
+    def issuer_loss(temperature: float) -> float:
+        likely = [
+            np.logaddexp.reduce(_log_softmax(i / temperature)[p])
+            for i, p in zip(issuers, possible, strict=True)
+            if p.any()
+        ]
+        return -float(np.mean(likely))
+
+    return {"temperature": _least(text_loss), "issuer_temperature": _least(issuer_loss)}
+
+
+def _least(loss: Callable[[float], float]) -> float:
+    grid = np.exp(np.linspace(np.log(0.5), np.log(4), 25))
+    return round(float(grid[int(np.argmin([loss(float(t)) for t in grid]))]), 3)
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)), np.float32)

@@ -1,0 +1,117 @@
+"""Scores the shipped reader on photographs: per set exact and folded, with intervals, issuers, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from math import sqrt
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.reading.bundle import Model
+from edge.reading.ocr import Ocr, beam_search, character_confidence
+from edge.reading.region import ranked
+from edge.reading.runtime import Network
+from models.train import views
+from models.train.photos import Photo
+from models.train.sheet import tiled
+
+_FOLD = str.maketrans("OQI", "001")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One photograph read: the best text, its probability, the most probable issuer and its probability."""
+
+    photo: Photo
+    text: str
+    confidence: float
+    weakest: float
+    region: str
+    region_confidence: float
+
+    @property
+    def exact(self) -> bool:
+        return self.text == self.photo.plate.text
+
+    @property
+    def folded(self) -> bool:
+        """Right but for O = 0 = Q and I = 1."""
+        return fold(self.text) == fold(self.photo.plate.text)
+
+    @property
+    def region_right(self) -> bool:
+        return self.region in self.photo.plate.regions
+
+
+def fold(text: str) -> str:
+    """Characters that many issuers don't tell apart made one."""
+    return text.translate(_FOLD)
+
+
+def read_all(ocr: Ocr, photos: Iterable[Photo]) -> list[Read]:
+    """Read every photograph, cut straight by its labelled box."""
+    reads = []
+    for photo in photos:
+        seen = ocr.read(views.straight(photo.plate))
+        regions = dict(zip(seen.regions, np.exp(seen.region_log_probs).tolist(), strict=True))
+        candidates = ranked(beam_search(seen.log_probs, seen.alphabet), regions)
+        text, confidence = candidates[0]
+        weakest = min(character_confidence(candidates), default=0.0)
+        region = max(regions, key=lambda name: regions[name])
+        reads.append(Read(photo, text, confidence, weakest, region, regions[region]))
+    return reads
+
+
+def load_ocr(model: Path, entry: dict[str, object]) -> Ocr:
+    """The reader as the daemon runs it, on one thread."""
+    return Ocr(Model(Network(model.read_bytes(), threads=1), entry))
+
+
+def table(reads: list[Read]) -> list[tuple[str, ...]]:
+    """Rows of (set, plates, distinct, exact, folded with interval, region): every set, then the US ones, then all."""
+    groups: dict[str, list[Read]] = {name: [] for name in sorted({read.photo.name for read in reads})}
+    for read in reads:
+        groups[read.photo.name].append(read)
+    groups["US crops"] = [read for read in reads if read.photo.name.startswith("us_")]
+    groups["all but cn"] = [read for read in reads if read.photo.name != "cn_lprnet_crop"]
+    groups["all"] = reads
+    rows: list[tuple[str, ...]] = []
+    for name, mine in groups.items():
+        if mine:
+            named = [read for read in mine if len(read.photo.plate.regions) == 1]
+            rows.append((
+                name, str(len(mine)), str(len({read.photo.plate.text for read in mine})),
+                share(sum(read.exact for read in mine), len(mine)), share(sum(read.folded for read in mine), len(mine)),
+                share(sum(read.region_right for read in named), len(named)) if named else "",
+            ))  # fmt: skip
+    return rows
+
+
+def reliability(reads: list[Read]) -> list[tuple[str, ...]]:
+    """Rows of (confidence from, to, plates, mean confidence, right): folded, by the whole text's probability."""
+    rows: list[tuple[str, ...]] = []
+    for low, high in pairwise([0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.000001]):
+        mine = [read for read in reads if low <= read.confidence < high]
+        if mine:
+            mean = float(np.mean([read.confidence for read in mine]))
+            right = share(sum(read.folded for read in mine), len(mine))
+            rows.append((f"{low:g}", f"{min(high, 1):g}", str(len(mine)), f"{mean:.3f}", right))
+    return rows
+
+
+def sheet(reads: list[Read], file: Path) -> None:
+    """The reads as the network saw them, what it said beside what stands there: real plates, so for your eyes only."""
+    cells = [(views.straight(r.photo.plate), f"{r.photo.plate.text} > {r.text} {r.confidence:.2f}") for r in reads]
+    cv2.imwrite(str(file), tiled(cells, 8))
+
+
+def share(hits: int, of: int) -> str:
+    """A percentage with its 95 % Wilson interval."""
+    p, z = hits / of, 1.96
+    centre = (p + z * z / (2 * of)) / (1 + z * z / of)
+    half = z * sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / (1 + z * z / of)
+    return f"{100 * p:.1f} ({100 * (centre - half):.1f}-{100 * (centre + half):.1f})"
