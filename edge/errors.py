@@ -537,10 +537,6 @@ class RecordsMissing(CollectorError):
     )
 
 
-class CollectorKeyUnsafe(CollectorError):
-    code = "COL-08"
-    hint = "A collector must hold no key that opens records: give it a key made by `sealane keys collector`."
-
 
 # --- daemon ---------------------------------------------------------------------------------------------------------
 

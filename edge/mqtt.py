@@ -8,9 +8,10 @@ import os
 import select
 import ssl
 import struct
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import Broker
 from edge.errors import (
+    MqttError,
     MqttFiles,
     MqttLost,
     MqttNotAuthorised,
@@ -36,20 +38,56 @@ from edge.errors import (
 
 ROOT = "lanes/v1"
 CONNECT_TIMEOUT_S = 8.0
+CONNECT_SILENCE_S = 4 * CONNECT_TIMEOUT_S
+"""Connecting may block its thread for this long: name, TCP, TLS, the broker's answer."""
+STEADY_S = 10.0
+"""A connection that held for this long was a good one."""
+PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+TICK_S = 1.0
+"""Longest time between two signs of life while connected or pausing."""
 MAX_PACKET_BYTES = 256 * 1024
 """Larger packets are not asked for; the broker drops them (MQTT 5, 3.1.2.11.4)."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
 MAX_QUEUED = 1000
 """Publications that wait for their turn."""
 SUCCESS = 0x00
+REFUSED = 0x80
+"""Reason codes from here on are failures."""
 NO_SUBSCRIBER = 0x10
 NOT_AUTHORISED = 0x87
 TAKEN_OVER = 0x8E
 
 
+def keep_connected(
+    serve: Callable[[], None],
+    stop: threading.Event,
+    *,
+    trouble: Callable[[MqttError], None],
+    alive: Callable[[], None] = lambda: None,
+) -> None:
+    """Run `serve`, one connection from birth to loss, again and again until `stop`, with growing pauses between."""
+    failures = 0
+    while not stop.is_set():
+        began = time.monotonic()
+        try:
+            serve()
+        except MqttError as error:
+            trouble(error)
+        failures = 1 if time.monotonic() - began > STEADY_S + CONNECT_SILENCE_S else failures + 1
+        again_at = time.monotonic() + PAUSES_S[min(failures, len(PAUSES_S)) - 1]
+        while not stop.is_set() and time.monotonic() < again_at:
+            alive()
+            stop.wait(min(TICK_S, max(0.0, again_at - time.monotonic())))
+
+
 def topic(lane_id: str, leaf: str) -> str:
     """The topic `leaf` of one lane: record, checkpoint, state or receipt."""
     return f"{ROOT}/{lane_id}/{leaf}"
+
+
+def lane_filter(leaf: str) -> str:
+    """The filter for the topics `leaf` of all lanes."""
+    return topic("+", leaf)
 
 
 def split(of: str) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 For the daemon: one thread runs `Publisher.run(stop, alive)`; whoever appends to the outbox calls `wake()` afterwards;
 `announce()` has the lane's state published at once; `status` is a snapshot for health. After `stop.set()`, `wake()`.
-While it connects it may be silent for CONNECT_SILENCE_S.
+While it connects it may be silent for edge.mqtt.CONNECT_SILENCE_S.
 
 A broker's acknowledgement is not delivery: only a receipt moves the window, so that never more than `in_flight`
 messages are at the broker's mercy. `Delivery` decides, without I/O, what to send and when to send it again.
@@ -19,38 +19,39 @@ from typing import Any
 
 from edge import logs
 from edge.config import Broker
-from edge.errors import MqttError, MqttNoSubscriber, MqttNotAuthorised, MqttPublicationRefused, SealError
+from edge.errors import (
+    MqttError,
+    MqttNoSubscriber,
+    MqttNotAuthorised,
+    MqttPublicationRefused,
+    ReceiptRefused,
+    SealaneError,
+    SealError,
+)
 from edge.mqtt import (
-    CONNECT_TIMEOUT_S,
     NO_SUBSCRIBER,
     NOT_AUTHORISED,
     SUCCESS,
+    TICK_S,
     Acknowledged,
     Message,
     Publication,
     Session,
+    keep_connected,
     topic,
 )
 from edge.outbox import Outbox, Sealed
+from edge.record import Kind
 from edge.seal import receipt
 from edge.seal.keys import PublicKey
 
 RECORD_TYPE = 'application/cose; cose-type="cose-sign1"'
 RECORD_EXPIRY_S = 7 * 24 * 3600
 STATE_INTERVAL_S = 30.0
-TICK_S = 1.0
-"""Longest time between two signs of life while connected or waiting."""
-CONNECT_SILENCE_S = 4 * CONNECT_TIMEOUT_S
 MAX_PATIENCE_S = 60.0
 MAX_REFUSED_PAUSE_S = 30.0
-STEADY_S = 10.0
-"""A connection that held for this long was a good one."""
-RECONNECT_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 
 log = logging.getLogger(__name__)
-
-Place = tuple[bytes, int]
-"""Epoch and sequence number: the name of one message of this lane."""
 
 
 class Delivery:
@@ -63,7 +64,7 @@ class Delivery:
 
     def __init__(self, receipt_timeout_s: float) -> None:
         self._timeout_s = receipt_timeout_s
-        self._sent: list[Place] = []
+        self._sent: list[int] = []
         self._rounds = 0
         self._again_at = float("inf")
 
@@ -76,8 +77,8 @@ class Delivery:
         """The broker did not take something that was sent, or had nobody to pass it on to."""
         self._again_at = min(self._again_at, now + min(2.0**self._rounds, MAX_REFUSED_PAUSE_S))
 
-    def next(self, waiting: Sequence[Place], now: float) -> Sequence[Place]:
-        """What to send of `waiting`, the first messages of the outbox in order, as many as may be unconfirmed."""
+    def next(self, waiting: Sequence[int], now: float) -> Sequence[int]:
+        """What to send of `waiting`: places of the outbox's first messages, in order, as many as may be unconfirmed."""
         known = set(waiting)
         unconfirmed = [place for place in self._sent if place in known]
         if len(unconfirmed) < len(self._sent):  # a receipt came
@@ -151,19 +152,7 @@ class Publisher:
     def run(self, stop: threading.Event, alive: Callable[[], None]) -> None:
         """Deliver until `stop`. Trouble with the broker is logged, shown in `status` and tried again; anything else,
         such as an outbox that can't be read, is raised."""
-        failures = 0
-        while not stop.is_set():
-            began = time.monotonic()
-            try:
-                self._serve(stop, alive)
-            except MqttError as error:
-                self._trouble(error)
-            failures = 1 if time.monotonic() - began > STEADY_S + CONNECT_SILENCE_S else failures + 1
-            self._status = replace(self._status, connected=False)
-            again_at = time.monotonic() + RECONNECT_PAUSES_S[min(failures, len(RECONNECT_PAUSES_S)) - 1]
-            while not stop.is_set() and time.monotonic() < again_at:
-                alive()
-                stop.wait(min(TICK_S, max(0.0, again_at - time.monotonic())))
+        keep_connected(lambda: self._serve(stop, alive), stop, trouble=self._disconnected, alive=alive)
 
     def _serve(self, stop: threading.Event, alive: Callable[[], None]) -> None:
         """One connection, from birth to loss or stop."""
@@ -193,7 +182,7 @@ class Publisher:
 
     def _send(self, now: float) -> None:
         waiting = self._outbox.pending(limit=self._broker.in_flight)
-        by_place = {(sealed.epoch, sealed.seq): sealed for sealed in waiting}
+        by_place = {sealed.place: sealed for sealed in waiting}
         fresh = self._delivery.next(list(by_place), now)
         for place in fresh:
             self._session.publish(self._message(by_place[place]))
@@ -201,8 +190,8 @@ class Publisher:
 
     def _receive(self, message: Message) -> None:
         try:
-            confirmed = self._outbox.confirm(receipt.verify(message.payload, self._collectors, self._lane_id))
-        except SealError as error:
+            confirmed = self._outbox.confirm(receipt.verify(receipt.parse(message.payload), self._collectors))
+        except (SealError, ReceiptRefused) as error:
             self._trouble(error)
             return
         self._status = replace(self._status, error=None, confirmed=self._status.confirmed + confirmed)
@@ -218,13 +207,17 @@ class Publisher:
         self._delivery.refused(time.monotonic())
         self._trouble(kind(f"{publication.topic}: reason code 0x{reason:02x}"))
 
-    def _trouble(self, error: MqttError | SealError) -> None:
+    def _disconnected(self, error: MqttError) -> None:
+        self._status = replace(self._status, connected=False)
+        self._trouble(error)
+
+    def _trouble(self, error: SealaneError) -> None:
         if error.code != self._status.error:
             logs.error(log, error, logging.WARNING)
         self._status = replace(self._status, error=error.code)
 
     def _message(self, sealed: Sealed) -> Publication:
-        checkpoint = sealed.kind == "c"
+        checkpoint = sealed.kind is Kind.CHECKPOINT
         return Publication(
             topic(self._lane_id, "checkpoint" if checkpoint else "record"),
             sealed.payload,
@@ -234,7 +227,7 @@ class Publisher:
             labels=(
                 ("lane", self._lane_id),
                 ("kind", sealed.kind),
-                ("epoch", sealed.epoch.hex()),
+                ("epoch", f"{sealed.epoch:016x}"),
                 ("seq", str(sealed.seq)),
             ),
         )

@@ -1,0 +1,405 @@
+"""The collector's store: sealed messages as they came, and what their headers say. SQLite, or PostgreSQL for several.
+
+Nothing here can be opened with what is here. A message is named (lane, epoch, seq), once; another one under the same
+name is a fork, kept as evidence. How far a lane may forget is decided inside the commit, from the shared rows: a
+receipt covers an unbroken chain from the epoch's first message, with nothing missing but declared gaps.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NewType
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from edge.errors import (
+    EpochUnlinked,
+    MessageForked,
+    RecordsMissing,
+    SealaneError,
+    StoreAddress,
+    StoreFailed,
+    StoreShared,
+    StoreVersion,
+    clean,
+)
+from edge.seal.envelope import Envelope
+
+SCHEMA_VERSION = 1
+ROWS_A_STEP = 500
+"""Rows looked at in one step of walking along a chain."""
+BUSY_TIMEOUT_S = 10
+MAX_ALARMS_OF_LANE = 10_000
+LONGEST_WHAT = 200
+
+Epoch = NewType("Epoch", str)
+"""An epoch's 64 bits in hex: SQL integers are signed."""
+
+_tables = sa.MetaData()
+_meta = sa.Table("meta", _tables, sa.Column("version", sa.Integer, primary_key=True))
+_messages = sa.Table(
+    "messages",
+    _tables,
+    sa.Column("lane", sa.String(32), primary_key=True),
+    sa.Column("epoch", sa.String(16), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("kind", sa.String(1), nullable=False),
+    sa.Column("time_ns", sa.BigInteger, nullable=False),
+    sa.Column("received_ns", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.LargeBinary(32), nullable=False),
+    sa.Column("prev", sa.LargeBinary(32)),
+    sa.Column("gap_first", sa.BigInteger),
+    sa.Column("gap_last", sa.BigInteger),
+    sa.Column("gap_hash", sa.LargeBinary(32)),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Index("messages_received", "received_ns"),
+    sqlite_with_rowid=False,
+)
+_heads = sa.Table(
+    "heads",
+    _tables,
+    sa.Column("lane", sa.String(32), primary_key=True),
+    sa.Column("epoch", sa.String(16), primary_key=True),
+    sa.Column("up_to", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.LargeBinary(32)),
+)
+_alarms = sa.Table(
+    "alarms",
+    _tables,
+    sa.Column("lane", sa.String(32), primary_key=True),
+    sa.Column("code", sa.String(16), primary_key=True),
+    sa.Column("epoch", sa.String(16), primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+    sa.Column("at_ns", sa.BigInteger, nullable=False),
+    sa.Column("what", sa.String(LONGEST_WHAT), nullable=False),
+    sa.Column("evidence", sa.LargeBinary),
+)
+
+
+class Outcome(StrEnum):
+    """What became of a message that was handed to the store."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    FORK = "fork"  # another message has this name; kept as evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a lane's unbroken chain: everything up to `up_to` is there or declared given up.
+
+    up_to 0: not even the epoch's first message is there. broken: the next number is there, but does not go on from
+    `digest`. missing: the next number is not there, though a later one is.
+    """
+
+    lane: str
+    epoch: Epoch
+    up_to: int
+    digest: bytes | None
+    broken: bool = False
+    missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message as it was received."""
+
+    lane: str
+    epoch: Epoch
+    seq: int
+    received_ns: int
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that must not happen, with the message that proves it if there is one."""
+
+    lane: str
+    code: str
+    epoch: Epoch
+    seq: int
+    what: str
+    at_ns: int = 0
+    digest: bytes = b""
+    evidence: bytes | None = None
+
+
+class Store:
+    """`address`: a file (SQLite), or an SQLAlchemy address such as postgresql+psycopg://user@host/name.
+
+    shared: several collectors write into it; refused for SQLite, whose file is of one machine. read_only: for those who
+    only look. Raises StoreAddress, StoreShared, StoreFailed, StoreVersion.
+    """
+
+    def __init__(self, address: str, *, shared: bool = False, read_only: bool = False) -> None:
+        url = _url(address)
+        self._sqlite = url.get_backend_name() == "sqlite"
+        if self._sqlite and shared:
+            raise StoreShared("several collectors cannot share an SQLite file")
+        if read_only and self._sqlite and not Path(url.database or "").exists():
+            raise StoreFailed(f"there is no store at {clean(url.database)}")
+        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if self._sqlite else {})
+        if self._sqlite:
+            _prepare_sqlite(self._engine, read_only)
+        with self._begin() as db:
+            if not read_only:
+                _tables.create_all(db)
+                if db.scalar(sa.select(sa.func.count()).select_from(_meta)) == 0:
+                    db.execute(_meta.insert().values(version=SCHEMA_VERSION))
+            version = db.scalar(sa.select(_meta.c.version))
+        if version != SCHEMA_VERSION:
+            raise StoreVersion(f"the store has schema {version}, this program writes {SCHEMA_VERSION}")
+
+    def add(self, envelopes: Sequence[Envelope], now_ns: int) -> tuple[list[Outcome], list[Head]]:
+        """Store verified messages in one durable commit: the outcome of each, the heads of the chains they touch."""
+        touched: dict[tuple[str, Epoch], list[int]] = {}
+        for index, envelope in enumerate(envelopes):
+            touched.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
+        outcomes = [Outcome.STORED] * len(envelopes)
+        heads = []
+        with self._begin() as db:
+            for (lane, epoch), indexes in sorted(
+                touched.items()
+            ):  # one order for all, or two collectors would deadlock
+                head = self._lock_head(db, lane, epoch)
+                for index in indexes:
+                    outcomes[index] = self._add_one(db, envelopes[index], now_ns)
+                heads.append(self._advance(db, head))
+        return outcomes, heads
+
+    def alarm(self, alarm: Alarm) -> None:
+        """Keep an alarm; the same one again changes nothing, and a lane's number of them is bounded."""
+        with self._begin() as db:
+            self._keep_alarm(db, alarm)
+
+    def accept_missing(self, lane: str, now_ns: int) -> list[Head]:
+        """The operator's word that what is missing of `lane` is lost for good: its newer records are confirmed again.
+
+        Returns the new heads. Each accepted hole stays in the store as an alarm.
+        """
+        with self._begin() as db:
+            epochs = list(db.scalars(sa.select(_heads.c.epoch).where(_heads.c.lane == lane)))
+            heads = [self._advance(db, self._lock_head(db, lane, epoch)) for epoch in epochs]
+            return [self._accept(db, head, now_ns) for head in heads if head.missing]
+
+    def heads(self) -> list[Head]:
+        """The ends of all chains, as of the last commit."""
+        with self._begin() as db:
+            rows = db.execute(sa.select(_heads).order_by(_heads.c.lane, _heads.c.epoch))
+            return [Head(row.lane, row.epoch, row.up_to, row.digest) for row in rows]
+
+    def messages(self, lane: str | None = None, *, after: tuple[str, str, int] = ("", "", 0)) -> Iterator[Stored]:
+        """All messages, or a lane's, by lane, epoch and number. Read in steps, never all at once."""
+        columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq
+        query = sa.select(*columns, _messages.c.received_ns, _messages.c.sealed).order_by(*columns).limit(ROWS_A_STEP)
+        if lane is not None:
+            query = query.where(_messages.c.lane == lane)
+        while True:
+            with self._begin() as db:
+                rows = db.execute(query.where(sa.tuple_(*columns) > sa.tuple_(*after))).all()
+            for row in rows:
+                yield Stored(*row)
+            if len(rows) < ROWS_A_STEP:
+                return
+            after = rows[-1].lane, rows[-1].epoch, rows[-1].seq
+
+    def since(self, received_ns: int, limit: int = ROWS_A_STEP) -> list[Stored]:
+        """The oldest messages received after that moment, in the order of their coming."""
+        columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq
+        query = (
+            sa.select(*columns, _messages.c.received_ns, _messages.c.sealed)
+            .where(_messages.c.received_ns > received_ns)
+            .order_by(_messages.c.received_ns, *columns)
+            .limit(limit)
+        )
+        with self._begin() as db:
+            return [Stored(*row) for row in db.execute(query)]
+
+    def alarms(self) -> list[Alarm]:
+        """All alarms, oldest first."""
+        with self._begin() as db:
+            rows = db.execute(sa.select(_alarms).order_by(_alarms.c.at_ns)).all()
+        return [
+            Alarm(row.lane, row.code, row.epoch, row.seq, row.what, row.at_ns, row.digest, row.evidence) for row in rows
+        ]
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _begin(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as db:
+                yield db
+        except DBAPIError as error:  # its text would quote the statement and its values
+            raise StoreFailed(f"{self._engine.dialect.name}: {clean(error.orig)}") from error
+
+    def _lock_head(self, db: sa.Connection, lane: str, epoch: Epoch) -> Head:
+        """The chain's row, made if need be and locked until the commit: no other collector adds to this chain now."""
+        self._insert_new(db, _heads, lane=lane, epoch=epoch, up_to=0, digest=None)
+        row = db.execute(sa.select(_heads).where(_of(_heads, lane, epoch)).with_for_update()).one()
+        return Head(lane, epoch, row.up_to, row.digest)
+
+    def _add_one(self, db: sa.Connection, envelope: Envelope, now_ns: int) -> Outcome:
+        header, epoch, gap = envelope.header, epoch_of(envelope), envelope.header.gap
+        same_name = _of(_messages, header.lane, epoch) & (_messages.c.seq == header.seq)
+        known = db.scalar(sa.select(_messages.c.digest).where(same_name))
+        if known == envelope.digest:
+            return Outcome.DUPLICATE
+        if known is not None:
+            self._alarm(db, MessageForked, envelope, now_ns)
+            return Outcome.FORK
+        if header.seq == 1 and header.prev is None and self._has_other_epoch(db, header.lane, epoch):
+            self._alarm(db, EpochUnlinked, envelope, now_ns)
+        db.execute(
+            _messages.insert().values(
+                lane=header.lane,
+                epoch=epoch,
+                seq=header.seq,
+                kind=str(header.kind),
+                time_ns=header.time_ns,
+                received_ns=now_ns,
+                digest=envelope.digest,
+                prev=header.prev if isinstance(header.prev, bytes) else None,
+                gap_first=gap and gap.first_seq,
+                gap_last=gap and gap.last_seq,
+                gap_hash=gap and gap.last_hash,
+                sealed=envelope.data,
+            )
+        )
+        return Outcome.STORED
+
+    def _advance(self, db: sa.Connection, head: Head) -> Head:
+        """Walk on from `head` as far as the chain is unbroken, and keep where that ends."""
+
+        def gap_over(seq: int) -> Link | None:
+            covers = (_messages.c.gap_first <= seq) & (_messages.c.gap_last >= seq)
+            query = sa.select(_messages.c.gap_last, _messages.c.gap_hash).order_by(_messages.c.gap_last.desc())
+            row = db.execute(query.where(_of(_messages, head.lane, head.epoch) & covers).limit(1)).first()
+            return Link(row.gap_last, None, row.gap_hash) if row else None
+
+        end = walk(head, self._links_after(db, head), gap_over)
+        if end.up_to != head.up_to:
+            changed = {"up_to": end.up_to, "digest": end.digest}
+            db.execute(_heads.update().where(_of(_heads, head.lane, head.epoch)).values(changed))
+        return end
+
+    def _links_after(self, db: sa.Connection, head: Head) -> Iterator["Link"]:
+        query = sa.select(_messages.c.seq, _messages.c.prev, _messages.c.digest).order_by(_messages.c.seq)
+        after, more = head.up_to, True
+        while more:
+            here = query.where(_of(_messages, head.lane, head.epoch) & (_messages.c.seq > after)).limit(ROWS_A_STEP)
+            rows = db.execute(here).all()
+            yield from (Link(*row) for row in rows)
+            more = len(rows) == ROWS_A_STEP
+            after = rows[-1].seq if rows else after
+
+    def _accept(self, db: sa.Connection, head: Head, now_ns: int) -> Head:
+        while head.missing:
+            following = next(self._links_after(db, head))
+            what = f"{head.up_to + 1} to {following.seq - 1} never came; the operator accepted that"
+            self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, following.seq, what, now_ns))
+            resumed = Head(head.lane, head.epoch, following.seq - 1, following.prev)
+            head = self._advance(db, resumed)
+        return head
+
+    def _has_other_epoch(self, db: sa.Connection, lane: str, epoch: Epoch) -> bool:
+        query = sa.select(_heads.c.epoch).where((_heads.c.lane == lane) & (_heads.c.epoch != epoch))
+        return db.scalar(query.limit(1)) is not None
+
+    def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
+        header = envelope.header
+        what = kind.hint[:LONGEST_WHAT]
+        epoch = epoch_of(envelope)
+        self._keep_alarm(
+            db, Alarm(header.lane, kind.code, epoch, header.seq, what, now_ns, envelope.digest, envelope.data)
+        )
+
+    def _keep_alarm(self, db: sa.Connection, alarm: Alarm) -> None:
+        count = db.scalar(sa.select(sa.func.count()).select_from(_alarms).where(_alarms.c.lane == alarm.lane))
+        if count is not None and count < MAX_ALARMS_OF_LANE:
+            self._insert_new(
+                db,
+                _alarms,
+                lane=alarm.lane,
+                code=alarm.code,
+                epoch=alarm.epoch,
+                seq=alarm.seq,
+                digest=alarm.digest,
+                at_ns=alarm.at_ns,
+                what=alarm.what[:LONGEST_WHAT],
+                evidence=alarm.evidence,
+            )
+
+    def _insert_new(self, db: sa.Connection, table: sa.Table, **values: Any) -> None:
+        """Insert unless a row with that key is there."""
+        insert = sqlite.insert if self._sqlite else postgresql.insert
+        db.execute(insert(table).values(values).on_conflict_do_nothing())
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One link of a chain: the message `seq` goes on from `prev` and is called `digest`."""
+
+    seq: int
+    prev: bytes | None
+    digest: bytes
+
+
+def walk(head: Head, links: Iterable[Link], gap_over: Callable[[int], Link | None]) -> Head:
+    """How far the chain goes on from `head`. Pure. `links` in order of seq; `gap_over(seq)` gives the end of a declared
+    gap that covers seq."""
+    up_to, digest = head.up_to, head.digest
+    for link in links:
+        while link.seq > up_to + 1:
+            gap = gap_over(up_to + 1)
+            if gap is None:
+                return replace(head, up_to=up_to, digest=digest, missing=True)
+            up_to, digest = gap.seq, gap.digest
+        if link.seq <= up_to:
+            continue
+        if link.prev != digest:
+            return replace(head, up_to=up_to, digest=digest, broken=True)
+        up_to, digest = link.seq, link.digest
+    return replace(head, up_to=up_to, digest=digest)
+
+
+def epoch_of(envelope: Envelope) -> Epoch:
+    return Epoch(f"{envelope.header.epoch:016x}")
+
+
+def _of(table: sa.Table, lane: str, epoch: Epoch) -> sa.ColumnElement[bool]:
+    return (table.c.lane == lane) & (table.c.epoch == epoch)
+
+
+def _url(address: str) -> sa.URL:
+    try:
+        url = sa.make_url(address if "://" in address else f"sqlite:///{address}")
+    except ArgumentError as error:
+        raise StoreAddress("the store's address can't be understood") from error
+    if url.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise StoreAddress(f"no store of the kind {clean(url.drivername)}")
+    return url
+
+
+def _prepare_sqlite(engine: sa.Engine, read_only: bool) -> None:
+    """Every transaction takes the write lock at once, so that none is given up half-way; a commit is on disk."""
+
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
