@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from edge.record import Kind
 from edge.seal.envelope import Envelope, EpochLink
 
 
@@ -134,7 +133,7 @@ class _Epoch:
     """What is known of one epoch.
 
     covered: disjoint runs of accounted sequence numbers, ascending; seen: digest and prev of those remembered;
-    top: highest number that came in its turn or left a hole. A declared gap's message comes ahead of its turn.
+    top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn.
     """
 
     window: int
@@ -155,22 +154,15 @@ class _Epoch:
             return Verdict(Finding.FORK)
         if header.gap and not self._declare(header.gap.first_seq, header.gap.last_seq, header.gap.last_hash):
             return Verdict(Finding.FORK)
-        verdict = self._place(header.kind, seq)
         self.cover(seq, seq)
         self._remember(seq, digest, prev)
-        return Verdict(Finding.DECLARED, (header.gap.first_seq, header.gap.last_seq)) if header.gap else verdict
-
-    def _place(self, kind: Kind, seq: int) -> Verdict:
-        follows = not self.covered or self._covers(seq - 1)
-        if kind is Kind.GAP and not follows:
-            return Verdict(Finding.DECLARED)
+        if header.gap:
+            return Verdict(Finding.DECLARED, (header.gap.first_seq, header.gap.last_seq))
         if seq < self.top:
             return Verdict(Finding.LATE)
+        unheard = [hole for hole in self.holes() if self.top < hole[0] < seq]
         self.top = seq
-        if follows:
-            return Verdict(Finding.IN_ORDER)
-        below = max((last for _, last in self.covered if last < seq), default=0)
-        return Verdict(Finding.GAP, (below + 1, seq - 1))
+        return Verdict(Finding.GAP, (unheard[0][0], unheard[-1][1])) if unheard else Verdict(Finding.IN_ORDER)
 
     def _fits(self, seq: int, prev: bytes | None, digest: bytes) -> bool:
         before, after = self.seen.get(seq - 1), self.seen.get(seq + 1)
