@@ -33,8 +33,8 @@ class _Slot:
 class FrameLease:
     """One frame, kept from being overwritten until `release()` or the end of the `with` block.
 
-    `data`: read-only, `info.nbytes` long; using it after the release raises ValueError. A view made of it (numpy) must be
-    let go by then: the memory belongs to another frame soon.
+    `data`: read-only, `info.nbytes` long; using it after the release raises ValueError. A view made of it (numpy)
+    must be let go by then: the memory belongs to another frame soon.
     """
 
     __slots__ = ("_give_back", "data", "info")

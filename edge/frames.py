@@ -6,6 +6,7 @@ numpy and OpenCV start threads, so they are imported when the first decoder is m
 from typing import TYPE_CHECKING
 
 from drivers.camera.base import Encoding, FrameInfo
+from drivers.camera.jpeg import jpeg_size
 from edge.capture import FrameLease
 from edge.errors import FrameDamaged, FrameTooLarge
 
@@ -14,41 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PIXELS = 24_000_000
-MAX_JPEG_TRAILER = 64
-"""Some cameras pad a JPEG after its end; more than this and the end is not its end."""
-
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
-_STANDALONE = {0x01, *range(0xD0, 0xD8)}
-_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-
-
-def jpeg_size(data: memoryview) -> tuple[int, int]:
-    """(width, height) of a whole JPEG, from its header (ISO/IEC 10918-1, B.2.2).
-
-    Raises FrameDamaged when it is not a JPEG, has no frame header, or stops before its end marker: decoders fill a
-    truncated picture with grey and say nothing.
-    """
-    if data[:2] != bytes((0xFF, _SOI)):
-        raise FrameDamaged("a frame that should be JPEG does not begin as one")
-    if bytes((0xFF, _EOI)) not in bytes(data[max(2, len(data) - 2 - MAX_JPEG_TRAILER) :]):
-        raise FrameDamaged(f"a JPEG of {len(data)} bytes stops before its end")
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker in _STANDALONE:
-            at += 2
-        elif marker in _FRAME_HEADERS and at + 9 <= len(data):
-            height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
-            if not width * height:
-                break
-            return width, height
-        elif marker == _SOS:
-            break
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    raise FrameDamaged("a JPEG without a frame header")
+"""A larger picture is not decoded."""
 
 
 class FrameDecoder:

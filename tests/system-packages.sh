@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the Debian packages that the tests use as real peers. Without root it only says what is missing.
 set -eu
-wanted="mosquitto mosquitto-clients softhsm2 mbpoll ffmpeg systemd postgresql strace"
+wanted="mosquitto mosquitto-clients softhsm2 mbpoll ffmpeg systemd postgresql strace
+  python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 missing=""
 for package in $wanted; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

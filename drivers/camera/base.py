@@ -42,8 +42,8 @@ class FrameInfo:
 class Camera(ABC):
     """One camera. Must override: Settings, open, capture, close.
 
-    Registered by name in the entry-point group `sealane.camera` as a class; built as `cls(cls.Settings(**table))` from the
-    table [camera.device] of lane.toml. Passes the contract suite `tests/contract/test_camera_contract.py`.
+    Registered by name in the entry-point group `sealane.camera` as a class; built as `cls(cls.Settings(**table))` from
+    the table [camera.device] of lane.toml. Passes the contract suite `tests/contract/test_camera_contract.py`.
     """
 
     Settings: ClassVar[type[Any]]
@@ -57,9 +57,9 @@ class Camera(ABC):
     def capture(self, into: memoryview, timeout_s: float) -> FrameInfo | None:
         """Wait for the next frame that was not given yet and copy it to the start of `into` (writable, bytes).
 
-        None when `timeout_s` passed without one. A frame that is damaged or larger than `into` raises a retryable
-        CameraError and is dropped; after any error that is not about one frame only close() and open() may follow
-        (`CameraFrameError` subclasses are about one frame)."""
+        None when `timeout_s` passed without one; a driver that can't leave its wire in the middle of a frame may wait
+        as long as its Settings say, and raises CameraSilent then. A frame that is damaged or larger than `into` raises
+        a CameraFrameError and is dropped; after any other error only close() and open() may follow."""
 
     @abstractmethod
     def close(self) -> None:

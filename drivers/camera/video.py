@@ -1,0 +1,49 @@
+"""What the drivers that decode through PyAV share: pictures to grey bytes, and stream time to CLOCK_MONOTONIC."""
+
+from typing import TYPE_CHECKING
+
+from drivers.camera.base import Encoding, FrameInfo
+from edge.errors import FrameDamaged, FrameTooLarge
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+MAX_DRIFT = 1e-3
+"""How much faster than ours a camera's clock may run; a camera's quartz is at least ten times better."""
+
+
+def copy_grey(frame: "VideoFrame", into: memoryview, captured_ns: int) -> FrameInfo:
+    """Copy a decoded picture as GRAY8 of full range (0-255), whatever its pixel format, rows padded as they are.
+
+    Raises FrameDamaged when the decoder had to guess parts of it, FrameTooLarge when `into` has no room for it.
+    """
+    if frame.is_corrupt:
+        raise FrameDamaged("parts of a video picture were lost on the way")
+    plane = frame.reformat(format="gray", threads=1).planes[0]
+    nbytes = plane.line_size * plane.height
+    if nbytes > len(into):
+        size = f"{plane.width} x {plane.height} in {nbytes >> 10} KiB"
+        raise FrameTooLarge(f"a picture of {size}, room is {len(into) >> 10} KiB")
+    into[:nbytes] = memoryview(plane)[:nbytes]
+    return FrameInfo(captured_ns, Encoding.GRAY8, nbytes, plane.width, plane.height, plane.line_size)
+
+
+class StreamClock:
+    """When a picture was taken, from its time stamp in the stream and the arrival of its packet.
+
+    The packet that came quickest so far tells the distance between the two clocks (it takes up to MAX_DRIFT of drift
+    back); whatever comes later than that was late on the way, not taken later.
+    """
+
+    def __init__(self) -> None:
+        self._offset_ns: int | None = None
+        self._last_arrival_ns = 0
+
+    def taken_ns(self, stream_ns: int, arrival_ns: int) -> int:
+        """CLOCK_MONOTONIC ns at which the picture with `stream_ns` would have arrived without delay: <= arrival_ns."""
+        offset_ns = arrival_ns - stream_ns
+        if self._offset_ns is not None:
+            drift_ns = int((arrival_ns - self._last_arrival_ns) * MAX_DRIFT)
+            offset_ns = min(offset_ns, self._offset_ns + drift_ns)
+        self._offset_ns, self._last_arrival_ns = offset_ns, arrival_ns
+        return stream_ns + offset_ns
