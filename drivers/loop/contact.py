@@ -8,10 +8,11 @@ import time
 from typing import ClassVar, Literal
 
 import serial
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from drivers.loop.base import LoopDetector, LoopSample
 from drivers.loop.wire import HALF_OPEN_LIMIT_S, Port, Rfc2217Port, Wire, broken_wire_is_gone, close_wire, open_wire
+from drivers.settings import DriverSettings
 from edge.errors import LoopGone, LoopPortUnfit
 
 DISCARD_BYTES = 4096
@@ -21,9 +22,7 @@ Line = Literal["cts", "dsr", "dcd", "ri"]
 Contact = Literal["closed", "open"]
 
 
-class ContactSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class ContactSettings(DriverSettings):
     port: Port
     presence: tuple[Line, ...] = Field(min_length=1, max_length=2)
     """One line per loop, in the order of travel."""

@@ -10,10 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from drivers.loop.base import LoopDetector, LoopSample
 from drivers.loop.wire import Parity, Port, Wire, broken_wire_is_gone, close_wire, open_wire
+from drivers.settings import DriverSettings
 from edge.errors import (
     LoopChecksumWrong,
     LoopForeign,
@@ -49,9 +50,7 @@ PROFILES = {"ld120": Inputs(presence=(2,), fault=((1, 5, 6),))}
 """Procon LD120 manual: 10001 fault, 10002 detect, 10005 loop open, 10006 loop short."""
 
 
-class ModbusSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class ModbusSettings(DriverSettings):
     port: Port
     address: int = Field(ge=1, le=255)
     profile: Literal["ld120", "generic"] = "generic"

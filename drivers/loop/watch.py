@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
+from drivers.backoff import Backoff
 from drivers.loop.base import LoopDetector, LoopEvent, LoopEventKind, LoopSample
 from edge.errors import LoopError
 
-FIRST_RETRY_S = 0.25
-LONGEST_RETRY_S = 15.0
 RETRY_JITTER = 0.25
 """A wait is lengthened or shortened by up to this share, so that the boxes behind one serial server do not march."""
 STEADY_S = 10.0
@@ -107,7 +106,7 @@ class LoopWatcher:
         `alive` is called before each call of the driver and every ALIVE_EVERY_S of a wait. Raises the LoopError of the
         first attempt if a retry can't help; any other failure becomes an event and is tried again, for ever.
         """
-        retry_s = FIRST_RETRY_S
+        backoff = Backoff()
         try:
             while not stop.is_set():
                 try:
@@ -116,13 +115,12 @@ class LoopWatcher:
                     if self._answers is None and not error.retryable:
                         raise
                     if self._answers and self._clock() - self._restored_ns > STEADY_S * 1e9:
-                        retry_s = FIRST_RETRY_S
+                        backoff.succeeded()
                     if self._answers is not False:
                         self._answers = False
                         emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
                     self._detector.close()
-                    self._wait(retry_s * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
-                    retry_s = min(2 * retry_s, LONGEST_RETRY_S)
+                    self._wait(backoff.failed() * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
         finally:
             self._detector.close()
             self.state = WatchState.STOPPED

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.backoff import Backoff
 from drivers.loop.base import LoopDetector, LoopEvent, LoopEventKind, LoopSample
-from drivers.loop.watch import LONGEST_RETRY_S, RETRY_JITTER, Debouncer, LoopWatcher, WatchState
+from drivers.loop.watch import RETRY_JITTER, Debouncer, LoopWatcher, WatchState
 from edge.errors import LoopError, LoopPortForbidden, LoopPortMissing, LoopSilent
 
 ARRIVE, LEAVE, FAULT, CLEAR, LOST, RESTORED = LoopEventKind
 MS = 1_000_000
+LONGEST_RETRY_S = Backoff().cap_s
 DEBOUNCE_MS = 20
 
 
