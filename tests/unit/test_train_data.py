@@ -1,0 +1,101 @@
+"""What the reader learns from: pool on disk, labelled photographs, views of both. No torch."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from models.train import photos, pool, views
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A folder of one set with rows of every kind, its pictures plain."""
+    folder = tmp_path / "some_scene"
+    (folder / "images").mkdir(parents=True)
+    cv2.imwrite(str(folder / "images" / "a.png"), np.full((120, 400, 3), 90, np.uint8))
+    rows: list[dict[str, object]] = [
+        {"text": "AB12CD", "box": [100, 40, 120, 30], "country": "uk", "dev": False},
+        {"text": "ZZ99ZZ", "box": [100, 40, 120, 30], "country": "uk", "dev": True},
+        {"text": None, "box": [0, 0, 50, 20], "country": "us", "dev": False},
+        {"text": "BAD1", "box": [0, 0, 50, 20], "country": "us", "dev": False, "bad": "mosaic"},
+        {"text": "TINY1", "box": [0, 0, 20, 4], "country": "us", "dev": False},
+    ]
+    lines = [json.dumps({"image": "images/a.png", "quad": None, "w": 400, "h": 120, **row}) for row in rows]
+    (folder / "labels.jsonl").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_no_development_row_is_ever_trained_on(labelled: Path) -> None:
+    seen = [photo.plate.text for photo in photos.training(labelled) + photos.held_out(labelled)]
+    assert seen == ["AB12CD"]
+    assert [photo.plate.text for photo in photos.development(labelled)] == ["ZZ99ZZ"]
+
+
+def test_a_row_is_either_trained_on_or_held_out(labelled: Path) -> None:
+    both = len(photos.training(labelled)) + len(photos.held_out(labelled))
+    assert both == 1
+
+
+def test_a_picture_that_labels_name_and_that_is_not_there_is_an_error(labelled: Path) -> None:
+    (labelled / "some_scene" / "images" / "a.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.png"):
+        photos.training(labelled)
+
+
+@pytest.mark.parametrize(
+    ("country", "state", "possible"),
+    [
+        ("us", "hawai", {"US-HI"}),
+        ("eu-de", None, {"DE"}),
+        ("uk", None, {"GB"}),
+        ("lv", None, {"LV"}),
+        ("kh", None, {"unknown"}),
+        ("mixed", None, set()),
+        (None, None, set()),
+    ],
+)
+def test_labels_say_which_issuers_are_possible(country: str | None, state: str | None, possible: set[str]) -> None:
+    assert photos.possible_regions(country, state) == possible
+
+
+def test_a_us_plate_of_no_named_state_may_come_from_all_56() -> None:
+    assert len(photos.possible_regions("us", None)) == 56
+
+
+def test_a_straight_view_shows_the_plate_and_its_margin() -> None:
+    picture = np.zeros((200, 600, 3), np.uint8)
+    picture[60:124, 200:392] = 255
+    view = views.straight(pool.Labelled(picture, (200, 60, 192, 64), "A1", frozenset()))
+    assert view.shape == (views.INPUT_H, views.INPUT_W, 3)
+    white = view[..., 0] > 127
+    share = 1 / (1 + 2 * views.MARGIN)
+    assert white.any(axis=0).sum() == pytest.approx(views.INPUT_W * share, abs=1.5)
+    assert white.any(axis=1).sum() == pytest.approx(views.INPUT_H * share, abs=1.5)
+
+
+def test_views_of_training_plates_are_pictures_of_the_networks_size() -> None:
+    rng = np.random.default_rng(1)
+    picture = rng.integers(0, 255, (60, 200, 3), np.uint8)
+    plate = pool.Labelled(picture, (20, 10, 160, 40), "A1", frozenset())
+    for _ in range(20):
+        for view in (
+            views.rendered_view(rng, plate),
+            views.photo_view(rng, plate, cropped=False),
+            views.loose(rng, plate),
+        ):
+            assert view.shape == (views.INPUT_H, views.INPUT_W, 3)
+            assert view.dtype == np.uint8
+
+
+def test_a_pool_keeps_the_parts_it_has_and_names_every_plate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PART_SIZE", 3)
+    assert list(pool.render_pool(tmp_path, 6, seed=1)) == [3, 6]
+    times = [part.stat().st_mtime_ns for part in pool.pool_parts(tmp_path)]
+    assert list(pool.render_pool(tmp_path, 6, seed=1)) == [3, 6]
+    assert [part.stat().st_mtime_ns for part in pool.pool_parts(tmp_path)] == times
+    plates = pool.pool_plates(pool.pool_parts(tmp_path))
+    assert len(plates) == 6
+    assert all(plate.picture.shape == pool.POOL_SHAPE and plate.text and plate.regions for plate in plates)

@@ -1,0 +1,46 @@
+"""How reads are scored: folding, intervals, groups."""
+
+import numpy as np
+import pytest
+
+from models.train.evaluate import Read, fold, reliability, share, table
+from models.train.photos import Photo
+from models.train.pool import Labelled
+
+_PICTURE = np.zeros((4, 8, 3), np.uint8)
+
+
+def _read(truth: str, said: str, confidence: float = 0.9, region: str = "US-CA", name: str = "us_set") -> Read:
+    photo = Photo(name, Labelled(_PICTURE, (0, 0, 8, 4), truth, frozenset({"US-CA"})), True)
+    return Read(photo, said, confidence, confidence, region, 0.9)
+
+
+def test_o_q_and_i_are_folded_and_nothing_else() -> None:
+    assert fold("OQI01B8") == "00101B8"
+
+
+@pytest.mark.parametrize(
+    ("said", "exact", "folded"), [("AB01", True, True), ("ABOI", False, True), ("AB02", False, False)]
+)
+def test_a_folded_read_forgives_only_what_issuers_do_not_tell_apart(said: str, exact: bool, folded: bool) -> None:
+    read = _read("AB01", said)
+    assert (read.exact, read.folded) == (exact, folded)
+
+
+def test_a_share_comes_with_its_wilson_interval() -> None:
+    assert share(90, 100) == "90.0 (82.6-94.5)"
+
+
+def test_the_table_counts_sets_apart_and_together() -> None:
+    reads = [_read("A1", "A1"), _read("B2", "B3", region="DE"), _read("C3", "C3", name="other")]
+    rows = {row[0]: row for row in table(reads)}
+    assert rows["us_set"][1:3] == ("2", "2")
+    assert rows["us_set"][3].startswith("50.0")
+    assert rows["us_set"][5].startswith("50.0")
+    assert rows["all"][1] == "3"
+
+
+def test_reliability_sets_confidence_against_what_was_right() -> None:
+    rows = reliability([_read("A1", "A1", 0.97), _read("A1", "A7", 0.97), _read("A1", "A1", 0.3)])
+    assert [(row[0], row[2]) for row in rows] == [("0", "1"), ("0.95", "2")]
+    assert rows[1][4].startswith("50.0")
