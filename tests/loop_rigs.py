@@ -279,6 +279,11 @@ class ContactRig(Rig):
         self._server.tell()
         time.sleep(0.05)  # for the notification to arrive
 
+    def set_loop(self, loop: int, level: bool) -> None:
+        """Presence of one loop, told at once."""
+        setattr(self._lines, ("cts", "dsr")[loop], level)
+        self._server.tell()
+
     def mute(self) -> None:
         self._proxy.is_mute = True
 
@@ -336,7 +341,7 @@ class PtyWire:
 
     def plug(self) -> None:
         self.is_mute = False
-        self._master, slave = os.openpty()
+        self.master, slave = os.openpty()
         tty.setraw(slave)
         self.path.symlink_to(os.ttyname(slave))
         self._slave, self._unplugged = slave, threading.Event()
@@ -350,23 +355,23 @@ class PtyWire:
         self._thread.join()
         self.path.unlink()
         os.close(self._slave)
-        os.close(self._master)
+        os.close(self.master)
 
     def _pump(self) -> None:
         far = None if callable(self._backend) else socket.create_connection(self._backend)
-        ends = [self._master] if far is None else [self._master, far]
+        ends = [self.master] if far is None else [self.master, far]
         while not self._unplugged.is_set():
             for end in select.select(ends, [], [], 0.02)[0]:
                 if end is far:
                     data = far.recv(4096)
                     if not self.is_mute:
-                        os.write(self._master, data)
+                        os.write(self.master, data)
                 else:
-                    data = os.read(self._master, 4096)
+                    data = os.read(self.master, 4096)
                     if far is not None:
                         far.sendall(data)
                     elif not self.is_mute and callable(self._backend):
-                        os.write(self._master, self._backend(data))
+                        os.write(self.master, self._backend(data))
         if far is not None:
             far.close()
 
