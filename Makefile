@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: bench check clean docs help lock setup test
+.PHONY: bench benchmark check clean docs help lock setup test test-tflite
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -24,6 +24,16 @@ BROKER ?= iotcore
 bench: $(STAMP) ## one lane on this machine: broker, collector, simulator and the real daemon
 	$(VENV)/bin/hw-sim bench --vehicles $(VEHICLES) --broker $(BROKER) $(if $(FRAMES),--frames "$(FRAMES)")
 
+PLATES ?= $(SEALANE_PLATES)
+
+benchmark: $(STAMP) $(VENV)-peer/.installed ## the reader beside PP-OCRv4, on PLATES=folder or on rendered scenes
+	$(PY) -m models.benchmark --peer $(VENV)-peer/bin/python $(if $(PLATES),--plates "$(PLATES)")
+
+$(VENV)-peer/.installed: locks/peer.txt
+	$(PYTHON) -m venv $(VENV)-peer
+	$(VENV)-peer/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
 check: $(STAMP) ## ruff, mypy --strict, import-linter and the fast tests: under a minute
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -34,9 +44,27 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter and the fast tests: under 
 docs: $(STAMP) ## write docs/errors.md again
 	$(PY) -m edge.errors > docs/errors.md
 
-test: check ## everything: check, then the tests with real peers
+test: check test-tflite ## everything: check, the reader on tflite-runtime, then the tests with real peers
 	sh tests/system-packages.sh
 	$(PY) -m pytest tests/contract tests/integration
+
+# tflite-runtime ends at Python 3.11; elsewhere its tests can't run and say so.
+PYTHON311 := $(shell for p in $(PYTHON) python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+test-tflite: $(if $(PYTHON311),$(VENV)-tflite/.installed) ## the reader's tests on tflite-runtime (needs Python 3.11)
+ifdef PYTHON311
+	$(VENV)-tflite/bin/python -m pytest tests/unit/test_reading_*.py tests/contract/test_reading_runtime.py \
+	  tests/integration/test_read_*.py
+else
+	@echo "no Python 3.11 here: the reader's tests on tflite-runtime are left out"
+endif
+
+$(VENV)-tflite/.installed: locks/tflite.txt pyproject.toml
+	$(PYTHON311) -m venv $(VENV)-tflite
+	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tflite.txt
+	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
 
 clean: ## remove what was built here
 	rm -rf $(VENV) $(VENV)-* build dist
@@ -44,3 +72,7 @@ clean: ## remove what was built here
 lock: ## make the lock files again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --no-emit-package sealane --no-emit-package sealane-hw-sim locks/dev.in -o locks/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --no-emit-package sealane locks/tflite.in -o locks/tflite.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --no-emit-package opencv-python locks/peer.in -o locks/peer.txt

@@ -25,7 +25,7 @@ from edge.reading.runtime import Network
 from models.train import manifest
 from models.train.scene import Composer, Floats, Grey, Sample, Scene, load_scenes, load_textures, render_textures
 
-WIDTH, HEIGHT = 640, 480
+WIDTH, HEIGHT = 608, 448
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
 CALIBRATION = 150
 THRESHOLD = 0.4
@@ -72,7 +72,6 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
         self.side8 = _conv(48, 64, kernel=1)
         self.merge16 = _conv(64, 64)
         self.merge8 = _conv(64, 64)
-        self.trunk = _conv(64, 64)
         self.score = nn.Conv2d(64, 1, 1)
         self.box = nn.Conv2d(64, 4, 1)
         self.corners = nn.Conv2d(64, 8, 1)
@@ -83,7 +82,7 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
         c16 = self.down16(c8)
         p32 = self.side32(self.down32(c16))
         p16 = self.merge16(self.side16(c16) + _twice(p32))
-        p8 = self.trunk(self.merge8(self.side8(c8) + _twice(p16)))
+        p8 = self.merge8(self.side8(c8) + _twice(p16))
         return self.score(p8), self.box(p8), self.corners(p8)
 
 
