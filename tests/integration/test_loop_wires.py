@@ -23,9 +23,7 @@ from edge.record import Ending
 from tests.loop_rigs import MODULE, ContactRig, PtyWire, url
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "modbus"
-GOOD_AT_FIRST = (
-    "LOOP-08-bytes-after-the-frame"  # on a wire the frame is taken, and what follows dropped before the next
-)
+GOOD_AT_FIRST = "LOOP-08-bytes-after-the-frame"  # on a wire the frame is taken and the rest dropped
 BAD_ANSWERS = sorted(path for path in VECTORS.glob("*.bin") if path.stem != GOOD_AT_FIRST)
 GOOD_ANSWER = bytes((MODULE, 2, 1, 0b0001))
 GOOD_ANSWER += crc16(GOOD_ANSWER)
