@@ -100,7 +100,7 @@ class LoopError(SealaneError):
 
 class LoopPortMissing(LoopError):
     code = "LOOP-01"
-    hint = "Check the cable and the name: ls -l /dev/serial/by-id. For a serial server: does it answer on that port?"
+    hint = "Check the cable and the name: ls -l /dev/serial/by-id. For a serial server: see if it answers on that port."
     retryable = True
 
 
@@ -537,12 +537,17 @@ class RecordsMissing(CollectorError):
     )
 
 
-
 # --- daemon ---------------------------------------------------------------------------------------------------------
 
 
 class DaemonError(SealaneError):
     """The daemon as a whole: its control socket, its stages, its confinement."""
+
+
+class StageStuck(DaemonError):
+    code = "LANE-01"
+    hint = "The part named above hangs; the service starts anew by itself. If it recurs: look at its cable and power."
+    retryable = True
 
 
 class ConfineIncomplete(DaemonError):
@@ -582,6 +587,21 @@ class ControlPath(DaemonError):
 class VisitUnknown(DaemonError):
     code = "CTL-05"
     hint = "Give lines of `sealane tail --json` made by the same version of sealane, one record a line."
+
+
+class AimOff(DaemonError):
+    code = "AIM-01"
+    hint = "The session is over, or the daemon was restarted: run `sealane aim` again."
+
+
+class AimPictureRefused(DaemonError):
+    code = "AIM-02"
+    hint = "Run `sealane aim` without --picture: the numbers are enough to aim by. Only the owner's policy can allow it."
+
+
+class AimPage(DaemonError):
+    code = "AIM-03"
+    hint = "Something else uses that port: give another with --port."
 
 
 # --- simulator ------------------------------------------------------------------------------------------------------
