@@ -24,8 +24,8 @@ FRAME_TIMEOUT_S = 2.0
 class Shutter:
     """Makes frames at a steady rate while there are watchers, and hands each watcher the newest."""
 
-    def __init__(self, expose: Callable[[int], bytes], fps: float) -> None:
-        """`expose(monotonic_ns)` makes the JPEG of that moment; it is called in one thread only."""
+    def __init__(self, expose: Callable[[], bytes], fps: float) -> None:
+        """`expose()` makes the JPEG of this moment; it is called in one thread only."""
         self._expose = expose
         self._period_s = 1 / fps
         self._changed = threading.Condition()
@@ -80,7 +80,7 @@ class Shutter:
             now = time.monotonic()
             due = max(due + self._period_s, now - self._period_s)
             time.sleep(max(0.0, due - now))
-            frame = self._expose(time.monotonic_ns())
+            frame = self._expose()
             with self._changed:
                 self._number += 1
                 self._frame = frame

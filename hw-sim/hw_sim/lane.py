@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from edge.errors import SealaneError
+from hw_sim.clock import LaneClock
 
 HELP_SPEED = "Slowest and fastest in km/h, for example 5-130."
 
@@ -37,7 +38,8 @@ def command(
 ) -> None:
     """Render vehicles, serve them as an IP camera does, and drive the detector's wire in step.
 
-    Standard input takes `hold` (nobody starts any more), `go` and `quit`. After the last vehicle the lane stays, empty.
+    Standard input takes `hold` (all stand still where they are), `go` and `quit`. After the last vehicle the lane stays
+    as it is, empty.
     """
     import cv2
 
@@ -72,8 +74,10 @@ def command(
             stopping.set()
 
         outputs = Outputs(what.detector.loops)
-        traffic = Traffic(what, rides(what, frames), outputs, say, fail)
-        shutter = Shutter(Show(what, traffic.road).frame, what.camera.fps)
+        clock = LaneClock(held=start_held)
+        traffic = Traffic(what, rides(what, frames), outputs, clock, say, fail)
+        show = Show(what, traffic.road)
+        shutter = Shutter(lambda: show.frame(clock.now_ns()), what.camera.fps)
         stack.callback(shutter.close)
         camera = CameraServer(shutter, host, camera_port, camera_login)
         stack.callback(camera.close)
@@ -84,16 +88,16 @@ def command(
         )
         stack.callback(end.close)
         say({"event": "ready", "camera": camera.url, "detector": end.url})
-        traffic.start(held=start_held)
-        stack.callback(traffic.stop)
-        threading.Thread(target=_obey, args=(traffic, stopping), name="control", daemon=True).start()
+        traffic.start()
+        stack.callback(clock.close)
+        threading.Thread(target=_obey, args=(clock, stopping), name="control", daemon=True).start()
         stopping.wait()
         if failures:
             raise failures[0]
 
 
-def _obey(traffic: Any, stopping: threading.Event) -> None:
+def _obey(clock: LaneClock, stopping: threading.Event) -> None:
     """Lines on standard input; its end changes nothing."""
-    verbs = {"hold": traffic.hold, "go": traffic.go, "quit": stopping.set}
+    verbs = {"hold": clock.hold, "go": clock.go, "quit": stopping.set}
     for line in sys.stdin:
         verbs.get(line.strip(), lambda: None)()

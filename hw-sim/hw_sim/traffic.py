@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import PlateStyleUnknown, SealaneError
+from hw_sim.clock import LaneClock
 from hw_sim.detector import Outputs
 from hw_sim.motion import Motion
 from hw_sim.photos import Photo, photos
@@ -130,7 +130,7 @@ class Road:
 
 
 class Traffic:
-    """Sends the rides through one after the other, in a thread of its own.
+    """Sends the rides through one after the other, in a thread of its own, by the lane's clock.
 
     `say` gets one line for each: {"event": "vehicle", "n", "text", "arrival_ns", "departure_ns", ...} when it has left
     the (last) loop, {"event": "trouble", ...} for each trouble, {"event": "end", "vehicles"} after the last.
@@ -141,37 +141,22 @@ class Traffic:
         scenario: Scenario,
         passing: Iterator[Drive | Shown],
         outputs: Outputs,
+        clock: LaneClock,
         say: Say,
         fail: Callable[[SealaneError], None],
     ) -> None:
         """`fail` is told, in the traffic's thread, why there will be no more vehicles."""
         self.road = Road()
+        self._clock = clock
         self._fail = fail
         self._scenario = scenario
         self._passing = passing
         self._outputs = outputs
         self._say = say
-        self._may_start = threading.Event()
-        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
 
-    def start(self, *, held: bool) -> None:
-        if not held:
-            self._may_start.set()
+    def start(self) -> None:
         self._thread.start()
-
-    def hold(self) -> None:
-        """Who is under way goes on; nobody starts."""
-        self._may_start.clear()
-
-    def go(self) -> None:
-        self._may_start.set()
-
-    def stop(self) -> None:
-        """Ends the traffic where it is."""
-        self._stopping.set()
-        self._may_start.set()
-        self._thread.join()
 
     def _run(self) -> None:
         try:
@@ -180,7 +165,7 @@ class Traffic:
             self._fail(error)
 
     def _send_all(self) -> None:
-        clear_ns = time.monotonic_ns()
+        clear_ns = self._clock.now_ns()
         """The next may come onto the loop from here on."""
         entered_ns = clear_ns
         """The last one has come onto it: nobody overtakes."""
@@ -188,9 +173,9 @@ class Traffic:
         n = 0
         for n, ride in enumerate(self._passing, start=1):
             earliest_ns = max(entered_ns, clear_ns - int(ride.approach_s * 1e9))
-            if not self._wait(earliest_ns):
+            if not self._clock.wait_until(earliest_ns):
                 return
-            start_ns = time.monotonic_ns()
+            start_ns = self._clock.now_ns()
             self.road.enter(OnRoad(ride, start_ns))
             follower = threading.Thread(target=self._follow, args=(n, ride, start_ns), name=f"ride-{n}", daemon=True)
             follower.start()
@@ -200,25 +185,14 @@ class Traffic:
             clear_ns = start_ns + int((last_s + self._scenario.traffic.headway_s) * 1e9)
             for trouble in self._scenario.trouble:
                 if trouble.after == n:
-                    if not self._wait(clear_ns):
+                    if not self._clock.wait_until(clear_ns) or not self._make(trouble):
                         return
-                    self._make(trouble)
-                    entered_ns = time.monotonic_ns()
+                    entered_ns = self._clock.now_ns()
                     clear_ns = entered_ns + int(self._scenario.traffic.headway_s * 1e9)
         for follower in followers:
             follower.join()
-        if not self._stopping.is_set():
+        if self._clock.wait_until(clear_ns):
             self._say({"event": "end", "vehicles": n})
-
-    def _wait(self, until_ns: int) -> bool:
-        """Until then, and for as long as the traffic is held; False when it is to end."""
-        while True:
-            self._may_start.wait()
-            left_s = (until_ns - time.monotonic_ns()) / 1e9
-            if self._stopping.wait(max(left_s, 0)):
-                return False
-            if self._may_start.is_set():
-                return True
 
     def _follow(self, n: int, ride: Drive | Shown, start_ns: int) -> None:
         """Switch the relays as the ride goes over the loops; then say what it was."""
@@ -230,8 +204,7 @@ class Traffic:
         ]
         moments: dict[tuple[int, bool], int] = {}
         for at_s, loop, on in sorted(edges):
-            left_s = at_s - (time.monotonic_ns() - start_ns) / 1e9
-            if self._stopping.wait(max(left_s, 0)):
+            if not self._clock.wait_until(start_ns + int(at_s * 1e9)):
                 return
             moments[loop, on] = outputs.bounce(outputs.presence, loop, on, chatter_s)
             if on and loop == 0:
@@ -240,14 +213,16 @@ class Traffic:
         departure_ns = max(ns for (_, on), ns in moments.items() if not on)
         self._say({"event": "vehicle", "n": n, **ride.truth(), "arrival_ns": arrival_ns, "departure_ns": departure_ns})
 
-    def _make(self, trouble: Trouble) -> None:
-        """A fail-safe detector calls while it is at fault; a dummy vehicle is a call and nothing else."""
+    def _make(self, trouble: Trouble) -> bool:
+        """A fail-safe detector calls while it is at fault; a dummy vehicle is a call and nothing else. False if the
+        traffic ended meanwhile."""
         outputs, loop = self._outputs, min(trouble.loop, len(self._outputs.presence) - 1)
         from_ns = outputs.switch(outputs.presence, loop, True)
         if trouble.kind == "fault":
             outputs.switch(outputs.fault, loop, True)
-        self._stopping.wait(trouble.seconds)
+        goes_on = self._clock.wait_until(self._clock.now_ns() + int(trouble.seconds * 1e9))
         if trouble.kind == "fault":
             outputs.switch(outputs.fault, loop, False)
         to_ns = outputs.switch(outputs.presence, loop, False)
         self._say({"event": "trouble", "kind": trouble.kind, "loop": loop, "from_ns": from_ns, "to_ns": to_ns})
+        return goes_on
