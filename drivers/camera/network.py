@@ -52,7 +52,7 @@ class NetworkSettings(DriverSettings):
     """https and rtsps: the name in the certificate where it isn't the host of the URL."""
     open_timeout_s: float = Field(5, ge=0.5, le=30)
     read_timeout_s: float = Field(2, ge=0.2, le=30)
-    """Longest time from frame to frame."""
+    """Longest time from frame to frame; it also bounds what is taken in of a frame that never ends."""
 
     @field_validator("url")
     @classmethod
@@ -101,7 +101,7 @@ class NetworkCamera(Camera):
         except av.FFmpegError as error:
             if time.monotonic() - began >= settings.open_timeout_s:
                 raise CameraUnreachable(f"the camera sent no stream in {settings.open_timeout_s} s") from None
-            raise _translated(error) from None
+            raise _refusal(error) from None
         streams = self._container.streams.video
         if not streams or not streams[0].codec_context:
             raise StreamNotVideo("the camera's stream holds no video that can be decoded")
@@ -120,7 +120,7 @@ class NetworkCamera(Camera):
             except av.error.ExitError:
                 raise CameraSilent(f"nothing came for {self._settings.read_timeout_s} s") from None
             except av.FFmpegError as error:
-                raise _translated(error) from None
+                raise StreamEnded(f"the stream broke off: {clean(error.strerror)}") from None
             if packet is None or not packet.size:
                 raise StreamEnded("the camera ended its stream")
             arrival_ns = time.monotonic_ns()
@@ -185,8 +185,8 @@ def _options(settings: NetworkSettings) -> dict[str, str]:
     return options
 
 
-def _translated(error: "FFmpegError") -> CameraError:
-    """What the error means for a technician. Its own text holds the URL and the password: nothing of that is kept."""
+def _refusal(error: "FFmpegError") -> CameraError:
+    """Why the stream did not open, for a technician. The error's own text holds the password: it is not passed on."""
     from av import error as av_error
 
     said = clean(error.strerror)
@@ -194,8 +194,8 @@ def _translated(error: "FFmpegError") -> CameraError:
         return CameraDenied(f"the camera refuses the user: {said}")
     if isinstance(error, av_error.HTTPNotFoundError | av_error.HTTPBadRequestError):
         return StreamNotFound(f"the camera knows no such stream: {said}")
-    if isinstance(error, av_error.HTTPError | av_error.HTTPClientError | av_error.EOFError):
+    if isinstance(error, av_error.HTTPError | av_error.HTTPClientError):
         return StreamEnded(f"the camera gives no stream now: {said}")
-    if isinstance(error, av_error.InvalidDataError):
+    if isinstance(error, av_error.InvalidDataError | av_error.EOFError):
         return StreamNotVideo("what the camera sends is not the video that the URL promises")
     return CameraUnreachable(f"no connection, or a certificate that is not trusted: {said}")
