@@ -36,14 +36,14 @@ def loose(rng: np.random.Generator, plate: Labelled) -> Image:
 
 def rendered_view(rng: np.random.Generator, plate: Labelled) -> Image:
     """A rendered plate through wrong corners and bad optics; INPUT-sized uint8 BGR."""
-    corners = _jittered(rng, plate.box, corner=0.03, loose=0.5)
+    corners = _jittered(rng, plate.box, corner=0.03, loose=0.5, slant=0.12)
     view = _cut(plate.picture, corners, cv2.BORDER_REPLICATE)
     return degrade(rng, view)
 
 
 def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> Image:
     """A real plate, cut and degraded further; a sharp one more than one that is small already."""
-    corners = _jittered(rng, plate.box, corner=0.03, loose=0.35 if cropped else 0.25)
+    corners = _jittered(rng, plate.box, corner=0.03, loose=0.35 if cropped else 0.25, slant=0.1 if cropped else 0.0)
     border = int(rng.choice([cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101]))
     view = _cut(plate.picture, corners, border, shade=float(rng.uniform(0, 255)))
     if rng.random() < 0.1:
@@ -56,7 +56,9 @@ def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> I
     )
 
 
-def _jittered(rng: np.random.Generator, box: tuple[float, float, float, float], *, corner: float, loose: float) -> Quad:
+def _jittered(
+    rng: np.random.Generator, box: tuple[float, float, float, float], *, corner: float, loose: float, slant: float = 0.0
+) -> Quad:
     """The grown corners of a box, moved as a detector's would be; now and then as loose as an upright box is."""
     x, y, w, h = box
     grow = rng.normal(MARGIN, 0.025, 4)
@@ -71,11 +73,20 @@ def _jittered(rng: np.random.Generator, box: tuple[float, float, float, float], 
         shear = rng.normal(0, 0.10)
         turn = np.array([[np.cos(angle), -np.sin(angle) + shear], [np.sin(angle), np.cos(angle)]])
         corners = (corners - centre) @ (turn if h > 0.2 * w else _flat(turn)).T + centre
+    if rng.random() < slant:
+        corners += _upright_box(rng) * np.array([0, h])
     if rng.random() < 0.35:
         squeeze = rng.normal(0, 0.06, 2)
         corners[[0, 3], 1] += np.array([1, -1]) * squeeze[0] * h / 2
         corners[[1, 2], 1] += np.array([1, -1]) * squeeze[1] * h / 2
     return corners.astype(np.float32)
+
+
+def _upright_box(rng: np.random.Generator) -> NDArray[np.float64]:
+    """How far the corners of a plate move, in its heights, when a turned plate is cut by an upright box."""
+    slope = rng.uniform(0.1, 0.7)
+    down = np.array([[0, 0], [0, -slope], [0, 0], [0, slope]])
+    return down if rng.random() < 0.5 else np.array([[0, -slope], [0, 0], [0, slope], [0, 0]])
 
 
 def _flat(turn: NDArray[np.float64]) -> NDArray[np.float64]:

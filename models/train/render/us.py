@@ -153,8 +153,8 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
     head, foot = lines if rng.random() < 0.6 else lines[::-1]
     for words, y in ((head, 6.0), (foot, canvas.h - 26.0)):
         if words:
-            room = rng.uniform(150, 235)
-            canvas.words(face, words, ((W_MM - room) / 2, y, room, 20), ink)
+            room, tall = rng.uniform(150, 245), rng.uniform(16, 26)
+            canvas.words(face, words, ((W_MM - room) / 2, y if y < 50 else y + 20 - tall, room, tall), ink)
     text = _serial(rng, issuer) if rng.random() < 0.4 else _old_serial(rng)
     if not head:
         centre = canvas.h * 0.42
@@ -178,23 +178,28 @@ def _stamp(
 ) -> None:  # fmt: skip
     """The serial, with a stacked code beside it or an emblem in its gap now and then."""
     face = _one(rng, _DIES)
-    height = rng.uniform(58, 74)
-    x, w = rng.uniform(10, 24), 0.0
-    w = W_MM - 2 * x
-    y = (centre if centre is not None else canvas.h / 2 + rng.uniform(-3, 5)) - height / 2
+    height = rng.uniform(58, 74) if rng.random() < 0.8 else rng.uniform(44, 58)
     marked = "~" in text
     groups = text.replace("~", " ")
     count = sum(c.isalnum() for c in text)
-    width = min(rng.uniform(27, 36), 250 / max(count, 5))
-    if rng.random() < 0.09 and count <= 6:
+    x = rng.uniform(10, 24)
+    w = W_MM - 2 * x
+    y = (centre if centre is not None else canvas.h / 2 + rng.uniform(-3, 5)) - height / 2
+    beside = rng.random()
+    if beside < 0.09 and count <= 6:
         code = str(rng.choice(_STACKED))
         small = _one(rng, _DIES)
-        side = 22.0
         step = height / len(code)
         for i, char in enumerate(code):
-            mask_box = (x, y + i * step, side, step * 0.9)
-            canvas.words(small, char, mask_box, ink)
-        x, w = x + side + 4, w - side - 4
+            canvas.words(small, char, (x, y + i * step, 22, step * 0.9), ink)
+        x, w = x + 26, w - 26
+    elif beside < 0.2 and count <= 6:
+        taken = rng.uniform(45, 85)
+        for _ in range(int(rng.integers(1, 5))):
+            spot = rng.uniform([x, y], [x + taken - 14, y + height])
+            _emblem(rng, canvas, float(spot[0]), float(spot[1]), rng.uniform(10, 26))
+        x, w = (x + taken, w - taken) if rng.random() < 0.8 else (x, w - taken)
+    width = min(rng.uniform(27, 36), 250 / max(count, 5), w / max(count * 1.1, 1))
     space = rng.uniform(26, 54) if marked else rng.uniform(8, 30)
     middles = canvas.serial(
         face, groups, (x, y, w, height), ink, height=height, width=width, gap=rng.uniform(3, 9), space=space,
