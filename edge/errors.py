@@ -420,7 +420,7 @@ class MqttFiles(MqttError):
 
 class MqttUnreachable(MqttError):
     code = "MQTT-02"
-    hint = "Is the broker running, and do host, port and the firewall between let this machine through?"
+    hint = "See that the broker runs, and that host, port and the firewall between let this machine through."
     retryable = True
 
 
@@ -565,7 +565,7 @@ class ConfinePath(DaemonError):
 
 class ControlUnreachable(DaemonError):
     code = "CTL-01"
-    hint = "Is the lane running (systemctl status 'sealane@*')? Are you in the group sealane?"
+    hint = "See that the lane runs (systemctl status 'sealane@*') and that you are in the group sealane."
     retryable = True
 
 
@@ -596,7 +596,7 @@ class AimOff(DaemonError):
 
 class AimPictureRefused(DaemonError):
     code = "AIM-02"
-    hint = "Run `sealane aim` without --picture: the numbers are enough to aim by. Only the owner's policy can allow it."
+    hint = "Run `sealane aim` without --picture: the numbers are enough to aim by. Only the owner can allow it."
 
 
 class AimPage(DaemonError):

@@ -25,7 +25,7 @@ PIXEL_CALLS = {
     # the standard library
     "write_bytes", "write_text", "mkstemp", "NamedTemporaryFile", "TemporaryFile", "memfd_create", "a2b_base64",
     "b2a_base64", "b64encode", "urlsafe_b64encode", "standard_b64encode", "b85encode", "a85encode", "b32encode",
-    "sendfile", "copy_file_range", "mknod", "mkfifo", "system", "popen", "posix_spawn", "fork", "execv", "execve",
+    "sendfile", "copy_file_range", "mknod", "mkfifo", "system", "popen", "posix_spawn", "execv", "execve",
 }  # fmt: skip
 """Names that are refused as a call, an attribute or a string (getattr, an element of a pipeline)."""
 
@@ -38,11 +38,17 @@ IMPORTS = {
 
 ALLOWED = {
     ("drivers/clock.py", "import ctypes"): "adjtimex(2)",
+    (
+        "edge/aim/page.py",
+        "import http",
+    ): "the page of `sealane aim`, served by the command on 127.0.0.1; cells, not images",
     ("edge/capture.py", "import mmap"): "the ring's own anonymous memory, kept out of cores and forks",
     ("edge/confine.py", "import ctypes"): "Landlock, prctl(2), mlockall(2)",
     ("edge/control.py", "import socket"): "the local control socket; answers are numbers and words",
+    ("edge/mqtt.py", "import socket"): "TCP_NODELAY on the broker's connection",
     ("edge/notify.py", "import socket"): "sd_notify(3); the messages are constants and one status line",
     ("edge/seal/keys.py", "open for writing"): "`sealane keys` writes key files; it never sees a frame",
+    ("edge/outbox.py", "open for writing"): "the ballast: zeros, given back to a full disk",
     ("edge/outbox.py", "import sqlite3"): "the outbox; takes sealed bytes only",
 }
 
