@@ -38,6 +38,7 @@ IMPORTS = {
 
 ALLOWED = {
     ("drivers/clock.py", "import ctypes"): "adjtimex(2)",
+    ("drivers/clock.py", "import subprocess"): "asks chronyc for its source; refused where the process is confined",
     (
         "edge/aim/page.py",
         "import http",
