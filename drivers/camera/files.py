@@ -74,8 +74,9 @@ class FilesCamera(Camera):
         time.sleep(max(0, min(wait_s, timeout_s)))
         if wait_s > timeout_s:
             return None
-        # A picture that was late does not make the next ones hurry.
-        self._due = max(self._due + self._interval_s, time.monotonic())
+        self._due = (
+            max(self._due, time.monotonic()) + self._interval_s
+        )  # after a late picture the next ones don't hurry
         picture = next(self._pictures, None)
         if picture is None:
             raise PicturesEnded(f"all of {self._settings.path} was shown")

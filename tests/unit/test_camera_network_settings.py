@@ -1,0 +1,46 @@
+import pytest
+from pydantic import ValidationError
+
+from drivers.camera.network import NetworkSettings
+from edge.config import check
+from edge.errors import ConfigInvalid
+
+
+@pytest.mark.parametrize(
+    "url", ["http://10.0.0.9/mjpeg", "https://cam/v?x=1", "rtsp://[fe80::1]:554/s", "rtsps://cam:322/s"]
+)
+def test_urls_of_ip_cameras_are_taken(url: str) -> None:
+    assert NetworkSettings(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://cam/x",
+        "/dev/video0",
+        "http:///x",
+        "http://cam/a b",
+        "http://cam/\n",
+        "concat:a|b",
+        "",
+    ],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ValidationError):
+        NetworkSettings(url=url)
+
+
+def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigInvalid, match="keys of their own") as raised:
+        check(NetworkSettings, {"url": "http://viewer:geheim@cam/"}, where="lane.toml")
+    assert "geheim" not in str(raised.value)
+
+
+def test_certificates_are_refused_where_there_is_no_tls() -> None:
+    with pytest.raises(ValidationError, match="https"):
+        NetworkSettings(url="http://cam/", tls_name="camera")
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "geheim" not in repr(NetworkSettings(url="http://cam/", username="viewer", password="geheim"))
