@@ -6,6 +6,7 @@ What the broker says is an event or an error of ours; nothing it sends raises an
 
 import os
 import select
+import socket
 import ssl
 import struct
 import threading
@@ -265,6 +266,7 @@ class Session:
         client.tls_set_context(self._context)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(0)  # the window is ours: paho knows nothing of the broker's Receive Maximum
+        client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -337,15 +339,13 @@ class Session:
         if self._lost is not None:
             raise self._lost_error()
 
-    def _lost_error(self) -> MqttLost | MqttTakenOver | MqttTls:
-        """TLS 1.3 tells the client that its certificate was refused only after the handshake, in the first read."""
-        reason = clean(self._lost)
+    def _lost_error(self) -> MqttError:
+        trouble = f" ({self._last_trouble})" if self._last_trouble else ""
         if self._lost is not None and self._lost.value == TAKEN_OVER:
             return MqttTakenOver(f"{self._where} gave the session of {self.client_id} to another client")
-        if self._session_present is None and ("ALERT" in self._last_trouble or "alert" in self._last_trouble):
-            return MqttTls(f"{self._where}: {self._last_trouble}")
-        trouble = f" ({self._last_trouble})" if self._last_trouble else ""
-        return MqttLost(f"{self._where}: {reason}{trouble}")
+        if self._session_present is None:  # TLS 1.3 says only after the handshake that a certificate is refused
+            return MqttTls(f"{self._where} closed the connection before it answered{trouble}")
+        return MqttLost(f"{self._where}: {clean(self._lost)}{trouble}")
 
     def _on_connect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
@@ -359,7 +359,7 @@ class Session:
         self._session_present = flags.session_present
 
     def _on_disconnect(self, client: paho.Client, _: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self._lost = reason
+        self._lost = self._lost or reason  # paho reports the broker's own word first, then the closed socket
 
     def _on_message(self, client: paho.Client, _: Any, message: paho.MQTTMessage) -> None:
         try:
@@ -381,3 +381,8 @@ class Session:
     def _on_log(self, client: paho.Client, _: Any, level: int, text: str) -> None:
         if level == paho.MQTT_LOG_ERR:
             self._last_trouble = clean(text)
+
+
+def _send_at_once(client: paho.Client, _: Any, sock: Any) -> None:
+    """Without this a small packet waits up to 40 ms for the acknowledgement of the one before it."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

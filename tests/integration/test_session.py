@@ -1,0 +1,122 @@
+"""The connection to a broker that says what it likes: only errors of ours come out, and each says what happened."""
+
+import random
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from edge.errors import (
+    MqttError,
+    MqttFiles,
+    MqttLost,
+    MqttNotAuthorised,
+    MqttRefused,
+    MqttTakenOver,
+    MqttTls,
+    MqttUnreachable,
+)
+from edge.mqtt import Session
+from tests.integration.lane_site import Site, free_port
+
+CONNACK = bytes.fromhex("20 03 00 00 00")
+DISCONNECT_TAKEN_OVER = bytes.fromhex("e0 02 8e 00")
+PUBLISH_TO_A = bytes.fromhex("30 06 00 01 61 00 68 69")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site whose broker does not run: the tests play its part."""
+    made = Site(tmp_path / "site")
+    made.certify("lane-1")
+    return made
+
+
+@contextmanager
+def broker_that_says(site: Site, *answers: bytes) -> Iterator[Session]:
+    """A session with a TLS server that answers each thing it reads with the next of `answers`, and then hangs up."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(site.tls / "broker.pem", site.tls / "broker.key")
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError), context.wrap_socket(server.accept()[0], server_side=True) as connection:
+            for answer in answers:
+                connection.recv(4096)
+                connection.sendall(answer)
+            connection.settimeout(0.3)
+            connection.recv(4096)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield Session(site.connection("lane-1", server.getsockname()[1]), "lane-1", resume=False)
+    server.close()
+    thread.join(5)
+
+
+def use(session: Session, *, connected: bool = True) -> None:
+    """Listen until the connection is lost."""
+    if not connected:
+        session.connect()
+    for _ in range(20):
+        session.wait(0.5)
+
+
+@pytest.mark.parametrize(
+    ("connack", "error"),
+    [
+        ("20 03 00 87 00", MqttNotAuthorised),
+        ("20 03 00 84 00", MqttRefused),
+        ("20 03 00 88 00", MqttRefused),
+        ("", MqttTls),
+    ],
+)
+def test_a_refused_connection_says_why(site: Site, connack: str, error: type[MqttError]) -> None:
+    with broker_that_says(site, bytes.fromhex(connack)) as session, pytest.raises(error):
+        session.connect()
+
+
+def test_a_second_client_with_the_same_name_is_told_apart_from_a_lost_line(site: Site) -> None:
+    with broker_that_says(site, CONNACK + DISCONNECT_TAKEN_OVER) as session:
+        session.connect()
+        with pytest.raises(MqttTakenOver):
+            use(session)
+
+
+def test_what_came_before_the_line_broke_is_handed_over_first(site: Site) -> None:
+    with broker_that_says(site, CONNACK + PUBLISH_TO_A) as session:
+        session.connect()
+        heard = session.wait(1) or session.wait(1)
+        assert heard[0].payload == b"hi"  # type: ignore[union-attr]
+        with pytest.raises(MqttLost):
+            use(session)
+
+
+def test_nobody_listening_is_unreachable(site: Site) -> None:
+    with pytest.raises(MqttUnreachable):
+        Session(site.connection("lane-1", free_port()), "lane-1", resume=False).connect()
+
+
+@pytest.mark.parametrize("missing", ["lane-1.pem", "lane-1.key", "ca.pem"])
+def test_a_file_that_is_missing_or_no_certificate_is_named(site: Site, missing: str) -> None:
+    session = Session(site.connection("lane-1", free_port()), "lane-1", resume=False)
+    (site.tls / missing).write_text("no certificate")
+    with pytest.raises(MqttFiles):
+        session.connect()
+    (site.tls / missing).unlink()
+    with pytest.raises(MqttFiles):
+        session.connect()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_garbage_from_the_broker_is_a_lost_connection_and_nothing_else(site: Site, seed: int) -> None:
+    chance = random.Random(seed)
+    packet = bytes([chance.choice(range(0x10, 0x100, 0x10)) | chance.getrandbits(4)])
+    body = chance.randbytes(chance.randrange(60))
+    garbage = packet + bytes([len(body)]) + body
+    with broker_that_says(site, CONNACK + garbage) as session, pytest.raises(MqttError):
+        use(session, connected=False)
