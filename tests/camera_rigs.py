@@ -140,14 +140,14 @@ def play_on(*, every_s: float = 0.02, coded: Callable[[bytes], bytes] = part) ->
     return script
 
 
-def flood(chunk: bytes, *, head: bytes = b"") -> Script:
+def flood(chunk: bytes, *, head: bytes = b"", every_s: float = 0.001) -> Script:
     """Send the head, then the chunk over and over until the other end goes away."""
 
     def script(connection: socket.socket, request: bytes) -> None:
         connection.sendall(head)
         while True:
             connection.sendall(chunk)
-            time.sleep(0.001)
+            time.sleep(every_s)
 
     return script
 
