@@ -135,8 +135,8 @@ class Vote:
         """Texts with their probabilities given all sightings, best first; the sum lacks what no text holds."""
         texts = _texts(track)
         table = np.array([_log_likelihoods(sighting, texts) for sighting in track])
-        rest = np.log(np.clip(1 - np.exp(table).sum(1, keepdims=True), self._settings.floor, 1))
-        table = np.logaddexp(np.concatenate([table, rest], 1), np.log(self._settings.floor))
+        table = np.concatenate([table, _unlisted(track, table)], 1)
+        table = np.logaddexp(table, np.log(self._settings.floor))
         count = len(track)
         together = table.sum(0) * (1 + self._settings.independence * (count - 1)) / count
         shares = np.exp(together - together.max())
@@ -170,6 +170,16 @@ def _log_likelihoods(sighting: _Sighting, texts: list[str]) -> list[float]:
         values = log_likelihood(characters.log_probs, missing, characters.alphabet)
         sighting.known.update(zip(missing, values.tolist(), strict=True))
     return [sighting.known[text] for text in texts]
+
+
+def _unlisted(track: list[_Sighting], table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(sightings, 1): log-probability of the text that isn't in the table. Of one sighting, all that is left; several
+    would have to mean one text that none of them lists, so it is less probable than the least that each lists."""
+    if len(track) == 1:
+        left = 1 - np.exp(table).sum(1)
+    else:
+        left = np.array([min([s.plate.confidence, *(a.probability for a in s.plate.alternatives)]) for s in track])
+    return np.asarray(np.log(np.clip(left, 1e-9, 1))[:, None], np.float64)
 
 
 def _regions(track: list[_Sighting]) -> dict[str, float]:

@@ -116,16 +116,16 @@ def character_confidence(candidates: Candidates) -> tuple[float, ...]:
     """
     best, p = candidates[0]
     others = sum(p for _, p in candidates[1:])
+    if not others:
+        return (p,) * len(best)
     doubt = [0.0] * len(best)
     for text, share in candidates[1:]:
         shorter = min(len(best), len(text))
         start = next((i for i in range(shorter) if best[i] != text[i]), shorter)
         tail = next((i for i in range(shorter - start) if best[-1 - i] != text[-1 - i]), shorter - start)
-        first = min(start, len(best) - 1)
-        for i in range(first, max(len(best) - tail, first + 1)):
+        first = max(min(start, len(best) - 1), 0)
+        for i in range(first, min(max(len(best) - tail, first + 1), len(best))):
             doubt[i] += share / others * (1 - p)
-    if not others:
-        doubt = [1 - p] * len(best)
     return tuple(max(0.0, 1 - d) for d in doubt)
 
 

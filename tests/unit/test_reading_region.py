@@ -1,0 +1,49 @@
+"""Serial formats: a name for a text's syntax, a preference between texts, never a filter."""
+
+import pytest
+
+from edge.reading.region import FORMATS, PREFERENCE, fitting, ranked
+
+
+@pytest.mark.parametrize(
+    ("text", "region", "pattern"),
+    [
+        ("AB12CDE", "GB", "@@##@@@"),
+        ("BRA2E19", "BR", "@@@#@##"),
+        ("7ABC123", "US-CA", "#@@@###"),
+        ("GO2FAST", "US-CA", None),
+        ("AB12CDE", "unknown", None),
+        ("", "GB", None),
+    ],
+)
+def test_a_text_is_matched_with_its_issuers_formats(text: str, region: str, pattern: str | None) -> None:
+    assert fitting(text, region) == pattern
+
+
+def test_literal_characters_of_a_format_stand_for_themselves() -> None:
+    assert fitting("B123ABC", "RO") == "B###@@@"
+    assert fitting("C123ABC", "RO") is None
+
+
+def test_of_texts_that_look_alike_the_one_that_fits_is_preferred() -> None:
+    alike = [("4B12CDE", 0.4), ("AB12CDE", 0.35)]
+    assert ranked(alike, {"GB": 0.9})[0][0] == "AB12CDE"
+    assert ranked(alike, {"unknown": 1.0}) == alike
+
+
+def test_a_text_that_fits_nothing_still_wins_when_it_is_clear() -> None:
+    assert ranked([("GO2FAST", 0.9), ("G028ABC", 0.05)], {"US-NY": 1.0})[0][0] == "GO2FAST"
+
+
+def test_preferring_keeps_the_sum_of_probabilities() -> None:
+    candidates = [("AB12CDE", 0.3), ("4B12CDE", 0.3), ("", 0.1)]
+    assert sum(p for _, p in ranked(candidates, {"GB": 0.7})) == pytest.approx(0.7)
+    best = dict(ranked(candidates, {"GB": 1.0}))
+    assert best["AB12CDE"] / best["4B12CDE"] == pytest.approx(PREFERENCE)
+
+
+def test_formats_are_letters_digits_and_literals_of_a_plates_length() -> None:
+    for region, patterns in FORMATS.items():
+        for pattern in patterns.split():
+            assert 2 <= len(pattern) <= 10, region
+            assert set(pattern) <= set("@#0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"), region
