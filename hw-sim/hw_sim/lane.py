@@ -89,6 +89,7 @@ def command(
         stack.callback(end.close)
         say({"event": "ready", "camera": camera.url, "detector": end.url})
         traffic.start()
+        stack.callback(traffic.join)
         stack.callback(clock.close)
         threading.Thread(target=_obey, args=(clock, stopping), name="control", daemon=True).start()
         stopping.wait()

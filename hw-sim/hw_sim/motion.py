@@ -15,6 +15,8 @@ STEADY_S = 0.7
 """Drivers have reached their speed for the lane this far, and this long, before the loop."""
 LOOP_M = 2.0
 """Length of a loop along the lane."""
+SIGHT_M = 6.0
+"""A rear this far past the first loop's leading edge is beside the camera, out of its sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,16 @@ class Motion:
     def reaches(self, s: float) -> float:
         """When the front is `s` past the leading edge; `s` >= 0. A vehicle that stands there has reached it before."""
         return self.approach_s + s / self.speed_mps + (self.stand_s if s > self.stand_at_m else 0.0)
+
+    @property
+    def gone_s(self) -> float:
+        """From coming into view to being out of sight."""
+        return self.reaches(SIGHT_M + self.length_m)
+
+    def follows(self, before: "Motion", clear_s: float) -> float:
+        """When this vehicle may come into view, on the clock of the one before it: it comes onto the loop at `clear_s`
+        at the earliest, overtakes nobody and drives into nobody."""
+        return max(before.approach_s, clear_s - self.approach_s, before.gone_s - self.reaches(SIGHT_M))
 
     def presence(self, loop_at_m: float) -> tuple[float, float]:
         """When a loop that begins `loop_at_m` past the first one's leading edge feels the vehicle come and go."""

@@ -57,7 +57,7 @@ class Traffic(Table):
     seed: int = Field(1, ge=0)
     speed_kmh: Annotated[tuple[float, float], BeforeValidator(_span)] = (5, 130)
     """Slowest and fastest; spread evenly over the logarithm, as most traffic at a gate is slow."""
-    headway_s: float = Field(2, ge=0, le=600)
+    headway_s: float = Field(2, ge=0.1, le=600)
     """From one vehicle leaving the loop to the next one coming onto it, at least."""
     stand_s: float = Field(0, ge=0, le=600)
     """How long each vehicle stands on the loop, as before a barrier."""

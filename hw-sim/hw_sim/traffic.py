@@ -20,30 +20,26 @@ from models.train.render import STYLES, render_plate
 
 PHOTO_S = 1.0
 """How long a photograph stands before the camera, on the loop."""
-BEHIND_M = 10.0
-"""A vehicle whose front is this far past the loop's leading edge, and its length, is out of the camera's sight."""
 
 Say = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A rendered vehicle that drives through; seconds count from when it comes into view.
-
-    `approach_s`: until the first loop feels it; `gone_s`: until it is out of sight.
-    """
+    """A rendered vehicle that drives through; seconds count from when it comes into view."""
 
     vehicle: Vehicle
     motion: Motion
     spacing_m: float
 
     @property
-    def approach_s(self) -> float:
-        return self.motion.approach_s
-
-    @property
     def gone_s(self) -> float:
-        return self.motion.reaches(BEHIND_M + self.motion.length_m)
+        """Until it is out of sight."""
+        return self.motion.gone_s
+
+    def after(self, before: "Ride", clear_s: float) -> float:
+        """When it may come into view, on the clock of the ride before; not onto the loop before `clear_s`."""
+        return self.motion.follows(before.motion, clear_s) if isinstance(before, Drive) else clear_s
 
     def presence(self, loop: int) -> tuple[float, float]:
         """When a loop feels it come and go, s."""
@@ -66,8 +62,13 @@ class Shown:
     """A photograph that takes a vehicle's place, with the same members as Drive."""
 
     photo: Photo
-    approach_s: float = 0.0
-    gone_s: float = PHOTO_S
+
+    @property
+    def gone_s(self) -> float:
+        return PHOTO_S
+
+    def after(self, before: "Ride", clear_s: float) -> float:
+        return clear_s
 
     def presence(self, loop: int) -> tuple[float, float]:
         return 0.1 * loop, PHOTO_S + 0.1 * loop
@@ -76,26 +77,27 @@ class Shown:
         return {"text": self.photo.text, "image": self.photo.name}
 
 
+Ride = Drive | Shown
+
+
 @dataclass(frozen=True, slots=True)
 class OnRoad:
     """A ride under way, and when it came into view."""
 
-    ride: Drive | Shown
+    ride: Ride
     start_ns: int
 
     def seconds(self, at_ns: int) -> float:
         return (at_ns - self.start_ns) / 1e9
 
 
-def rides(scenario: Scenario, folder: Path | None) -> Iterator[Drive | Shown]:
+def rides(scenario: Scenario, folder: Path | None) -> Iterator[Ride]:
     """What passes, in order; the same seed yields the same vehicles. Raises PlateStyleUnknown, PhotosMissing."""
     traffic = scenario.traffic
     unknown = [style for style in traffic.styles if style not in STYLES]
     if unknown:
         raise PlateStyleUnknown(f"no plate style {unknown[0]}; there are: {', '.join(STYLES)}")
-    all_of_them: Iterator[Drive | Shown] = (
-        _drives(scenario) if folder is None else (Shown(photo) for photo in photos(folder))
-    )
+    all_of_them: Iterator[Ride] = _drives(scenario) if folder is None else (Shown(photo) for photo in photos(folder))
     return itertools.islice(all_of_them, traffic.vehicles or None)
 
 
@@ -139,7 +141,7 @@ class Traffic:
     def __init__(
         self,
         scenario: Scenario,
-        passing: Iterator[Drive | Shown],
+        passing: Iterator[Ride],
         outputs: Outputs,
         clock: LaneClock,
         say: Say,
@@ -158,6 +160,10 @@ class Traffic:
     def start(self) -> None:
         self._thread.start()
 
+    def join(self) -> None:
+        """Once the clock is closed: until nothing is switched or drawn any more."""
+        self._thread.join()
+
     def _run(self) -> None:
         try:
             self._send_all()
@@ -165,37 +171,37 @@ class Traffic:
             self._fail(error)
 
     def _send_all(self) -> None:
-        clear_ns = self._clock.now_ns()
-        """The next may come onto the loop from here on."""
-        entered_ns = clear_ns
-        """The last one has come onto it: nobody overtakes."""
+        headway_s = self._scenario.traffic.headway_s
+        troubles = {trouble.after: trouble for trouble in self._scenario.trouble}
         followers: list[threading.Thread] = []
+        last: OnRoad | None = None
+        earliest_ns = self._clock.now_ns()
         n = 0
         for n, ride in enumerate(self._passing, start=1):
-            earliest_ns = max(entered_ns, clear_ns - int(ride.approach_s * 1e9))
+            if last is not None:
+                left_s = max(last.ride.presence(loop)[1] for loop in range(len(self._outputs.presence)))
+                earliest_ns = max(earliest_ns, last.start_ns + int(ride.after(last.ride, left_s + headway_s) * 1e9))
             if not self._clock.wait_until(earliest_ns):
                 return
-            start_ns = self._clock.now_ns()
-            self.road.enter(OnRoad(ride, start_ns))
-            follower = threading.Thread(target=self._follow, args=(n, ride, start_ns), name=f"ride-{n}", daemon=True)
+            last = OnRoad(ride, self._clock.now_ns())
+            self.road.enter(last)
+            follower = threading.Thread(target=self._follow, args=(n, last), name=f"ride-{n}", daemon=True)
             follower.start()
             followers = [*(f for f in followers if f.is_alive()), follower]
-            last_s = max(ride.presence(loop)[1] for loop in range(len(self._outputs.presence)))
-            entered_ns = start_ns + int(ride.approach_s * 1e9)
-            clear_ns = start_ns + int((last_s + self._scenario.traffic.headway_s) * 1e9)
-            for trouble in self._scenario.trouble:
-                if trouble.after == n:
-                    if not self._clock.wait_until(clear_ns) or not self._make(trouble):
-                        return
-                    entered_ns = self._clock.now_ns()
-                    clear_ns = entered_ns + int(self._scenario.traffic.headway_s * 1e9)
+            if n in troubles:
+                follower.join()
+                earliest_ns = self._clock.now_ns() + int(headway_s * 1e9)
+                if not self._clock.wait_until(earliest_ns) or not self._make(troubles[n]):
+                    return
+                earliest_ns = self._clock.now_ns() + int(headway_s * 1e9)
         for follower in followers:
             follower.join()
-        if self._clock.wait_until(clear_ns):
+        if self._clock.wait_until(earliest_ns):
             self._say({"event": "end", "vehicles": n})
 
-    def _follow(self, n: int, ride: Drive | Shown, start_ns: int) -> None:
+    def _follow(self, n: int, one: OnRoad) -> None:
         """Switch the relays as the ride goes over the loops; then say what it was."""
+        ride, start_ns = one.ride, one.start_ns
         outputs, chatter_s = self._outputs, self._scenario.detector.bounce_ms / 1e3
         edges = [
             (at_s, loop, on)

@@ -70,6 +70,12 @@ class Vehicle:
     def plate(self) -> Face:
         return self.front[-1]
 
+    @property
+    def plate_corners(self) -> NDArray[np.float64]:
+        """(4, 2) the plate's corners on its face, without the holder's edge, m; clockwise from the top left."""
+        w, h = self.plate.size_m()
+        return np.array([[0, 0], [w, 0], [w, h], [0, h]]) + HOLDER_M * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+
 
 def build(rng: np.random.Generator, plate: RenderedPlate, *, night: bool) -> Vehicle:
     """A vehicle of any kind and colour that carries `plate`; the same generator state builds the same vehicle."""

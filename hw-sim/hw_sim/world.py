@@ -76,9 +76,10 @@ class World:
         seen = one.vehicle.plate.seen(self._view, one.front_y)
         if seen is None:
             return None
-        low, high = seen.quad.min(0), seen.quad.max(0)
-        inside = low.min() >= 0 and high[0] < self._view.width and high[1] < self._view.height
-        return seen.quad if inside else None
+        corners = np.column_stack([one.vehicle.plate_corners, np.ones(4)]) @ seen.plane.T
+        quad = corners[:, :2] / corners[:, 2:]
+        inside = quad.min() >= 0 and (quad.max(0) < (self._view.width, self._view.height)).all()
+        return np.asarray(quad) if inside else None
 
     # --- one vehicle ----------------------------------------------------------------------------------------------
 
