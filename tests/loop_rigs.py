@@ -24,6 +24,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from drivers.loop.base import LoopDetector, LoopSample
 from drivers.loop.contact import ContactDetector
+from drivers.loop.dcon import DconDetector
 from drivers.loop.modbus import ModbusDetector
 from edge.errors import LoopGone, LoopPortMissing, LoopSilent
 
@@ -340,7 +341,6 @@ class PtyWire:
         self.plug()
 
     def plug(self) -> None:
-        self.is_mute = False
         self.master, slave = os.openpty()
         tty.setraw(slave)
         self.path.symlink_to(os.ttyname(slave))
@@ -356,6 +356,11 @@ class PtyWire:
         self.path.unlink()
         os.close(self._slave)
         os.close(self.master)
+
+    def heal(self) -> None:
+        self.is_mute = False
+        if self._unplugged.is_set():
+            self.plug()
 
     def _pump(self) -> None:
         far = None if callable(self._backend) else socket.create_connection(self._backend)
@@ -411,13 +416,44 @@ class ModbusPtyRig(ModbusRig):
         self._wire.unplug()
 
     def heal(self) -> None:
-        self._wire.is_mute = False
-        if not self._wire.path.is_symlink():
-            self._wire.plug()
+        self._wire.heal()
 
     def close(self) -> None:
         self._wire.unplug()
         self.module.close()
+
+
+class DconRig(Rig):
+    """An ADAM-4050 at a pty, made after its manual; DI0-1 presence, DI2-3 fault, contacts to ground."""
+
+    driver = DconDetector
+
+    def __init__(self, folder: Path) -> None:
+        self._inputs = 0
+        self._wire = PtyWire(folder / "usb-port0", self._answer)
+
+    @property
+    def table(self) -> dict[str, Any]:
+        inputs = {"presence": [0, 1], "fault": [2, 3]}
+        return {"port": str(self._wire.path), "address": MODULE, "answer_timeout_ms": 100, **inputs}
+
+    def _answer(self, question: bytes) -> bytes:
+        return b"!11%02X00\r" % self._inputs if question == b"$%02X6\r" % MODULE else b""
+
+    def drive(self, presence: tuple[bool, bool], fault: tuple[bool, bool]) -> None:
+        self._inputs = sum((not level) << bit for bit, level in enumerate((*presence, *fault)))
+
+    def mute(self) -> None:
+        self._wire.is_mute = True
+
+    def cut(self) -> None:
+        self._wire.unplug()
+
+    def heal(self) -> None:
+        self._wire.heal()
+
+    def close(self) -> None:
+        self._wire.unplug()
 
 
 class ModbusTcpRig(ModbusRig):

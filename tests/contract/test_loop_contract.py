@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from drivers.loop.base import LoopDetector, LoopEvent, LoopEventKind
 from drivers.loop.watch import LoopWatcher
 from edge.errors import LoopError
-from tests.loop_rigs import ContactRig, FakeRig, ModbusPtyRig, ModbusTcpRig, Rig
+from tests.loop_rigs import ContactRig, DconRig, FakeRig, ModbusPtyRig, ModbusTcpRig, Rig
 
 NONE, FIRST, BOTH = (False, False), (True, False), (True, True)
 LONGEST_FAILURE_S = 6.0
@@ -22,6 +22,7 @@ RIGS: dict[str, Callable[[Path], Rig]] = {
     "contact-rfc2217": lambda folder: ContactRig(),
     "modbus-pty": ModbusPtyRig,
     "modbus-socket": lambda folder: ModbusTcpRig("socket"),
+    "dcon-pty": DconRig,
     "modbus-rfc2217": lambda folder: ModbusTcpRig("rfc2217"),
 }
 

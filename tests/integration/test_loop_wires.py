@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import serial
 
+from drivers.loop.asked import ATTEMPTS
 from drivers.loop.base import LoopEvent
 from drivers.loop.contact import ContactDetector, ContactSettings
-from drivers.loop.modbus import ATTEMPTS, ModbusDetector, ModbusSettings, crc16
+from drivers.loop.modbus import ModbusDetector, ModbusSettings, crc16
 from drivers.loop.watch import LoopWatcher
 from drivers.loop.wire import open_wire
 from edge.errors import LoopError, LoopPortBusy, LoopPortForbidden, LoopPortMissing, LoopPortUnfit
