@@ -82,7 +82,7 @@ def _put(out: bytearray, value: Value) -> None:
             out += text
         case Mapping():
             _head(out, _MAP, len(value))
-            for key, item in sorted((encode(key), item) for key, item in value.items()):
+            for key, item in sorted(((_key(key), item) for key, item in value.items()), key=lambda entry: entry[0]):
                 out += key
                 _put(out, item)
         case Sequence():
@@ -94,6 +94,12 @@ def _put(out: bytearray, value: Value) -> None:
             _put(out, value.value)
         case _:
             raise Malformed(f"a {type(value).__name__} has no place in this format")
+
+
+def _key(key: object) -> bytes:
+    if isinstance(key, bool) or not isinstance(key, int | str):
+        raise Malformed("a key that is neither number nor text")
+    return encode(key)
 
 
 class _Reader:
@@ -160,7 +166,7 @@ class _Reader:
         for _ in range(size):
             start = self.at
             key = self.value(1)
-            if not isinstance(key, int | str) or isinstance(key, bool):
+            if isinstance(key, bool) or not isinstance(key, int | str):
                 raise Malformed("a key that is neither number nor text")
             coded = self.data[start : self.at]
             if key in found or (self.deterministic and coded <= last):

@@ -296,12 +296,12 @@ class Outbox:
         return None if row is None else bytes(row[0])
 
     def _forget(self, up_to: int) -> int:
-        """Whatever a collector holds needs no keeping and no declaring."""
-        forgotten = self._db.execute("DELETE FROM message WHERE seq <= ?", (up_to,)).rowcount
-        self._db.execute(
-            "DELETE FROM gap WHERE declared_seq <= ? OR (declared_seq IS NULL AND last <= ?)", (up_to, up_to)
-        )
-        self._db.execute("UPDATE gap SET first = ? WHERE declared_seq IS NULL AND first <= ?", (up_to + 1, up_to))
+        """Whatever a collector holds needs no keeping and no declaring; a gap it knows of waits for its own turn."""
+        run = self._db.execute
+        forgotten = run("DELETE FROM message WHERE seq <= ?", (up_to,)).rowcount
+        run("UPDATE message SET place = seq WHERE place <= ?", (up_to,))
+        run("DELETE FROM gap WHERE declared_seq <= ? OR (declared_seq IS NULL AND last <= ?)", (up_to, up_to))
+        run("UPDATE gap SET first = ? WHERE declared_seq IS NULL AND first <= ?", (up_to + 1, up_to))
         return forgotten
 
     def _room(self) -> int:

@@ -231,18 +231,14 @@ def _padded(fields: Any) -> bytes:
     raise cbor.Malformed("cannot be padded")
 
 
-def _reading(**fields: Any) -> PlateReading:
-    reading = PlateReading(**fields)
+def _check_reading(reading: PlateReading) -> None:
     if (reading.text is None) == (reading.no_read is None):
         raise cbor.Malformed("must have a text or the reason why there is none")
-    return reading
 
 
-def _gap(**fields: Any) -> GapRecord:
-    gap = GapRecord(**fields)
+def _check_gap(gap: GapRecord) -> None:
     if gap.count != gap.last_seq - gap.first_seq + 1:
         raise cbor.Malformed("must count what it gives up")
-    return gap
 
 
 _INT64 = 2**63 - 1
@@ -266,7 +262,7 @@ _quality = shape(
     },
 )
 _plate_reading = shape(
-    _reading,
+    PlateReading,
     {
         0: ("text", optional(_plate)),
         1: ("no_read", optional(member(NoRead))),
@@ -283,6 +279,7 @@ _plate_reading = shape(
         12: ("plates_in_frame", _frames),
         13: ("quality", _quality),
     },
+    _check_reading,
 )
 _KINDS: dict[type[LaneRecord], Kind] = {
     ReadRecord: Kind.READ,
@@ -312,7 +309,7 @@ _CODECS: dict[str, Codec[Any]] = {
         CheckpointRecord, {0: ("at", _instant), 1: ("clock", _clock), 2: ("outbox_depth", whole(0, _INT64))}
     ),
     Kind.GAP: shape(
-        _gap,
+        GapRecord,
         {
             0: ("first_seq", whole(1, _INT64)),
             1: ("last_seq", whole(1, _INT64)),
@@ -320,6 +317,7 @@ _CODECS: dict[str, Codec[Any]] = {
             3: ("reason", _word),
             4: ("last_hash", blob(32, 32)),
         },
+        _check_gap,
     ),
     Kind.AUDIT: shape(
         AuditRecord,

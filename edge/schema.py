@@ -156,10 +156,18 @@ def row(make: Callable[..., T], **fields: Codec[Any]) -> Codec[T]:
     return Codec(put, get)
 
 
-def shape(make: Callable[..., T], fields: Mapping[int, tuple[str, Codec[Any]]]) -> Codec[T]:
-    """A dataclass carried as a map: {key: (field name, codec)}. Unknown keys are refused."""
+def shape(
+    make: Callable[..., T],
+    fields: Mapping[int, tuple[str, Codec[Any]]],
+    check: Callable[[T], None] = lambda item: None,
+) -> Codec[T]:
+    """A dataclass carried as a map: {key: (field name, codec)}. Unknown keys are refused.
+
+    check: raises Malformed for fields that do not go together.
+    """
 
     def put(item: T) -> Value:
+        check(item)
         values = ((key, name, codec, getattr(item, name)) for key, (name, codec) in fields.items())
         return {
             key: _named(name, codec.put, value)
@@ -180,7 +188,9 @@ def shape(make: Callable[..., T], fields: Mapping[int, tuple[str, Codec[Any]]]) 
                 found[name] = None
             else:
                 raise Malformed(f"{name} is missing")
-        return make(**found)
+        item = make(**found)
+        check(item)
+        return item
 
     return Codec(put, get)
 

@@ -124,8 +124,11 @@ class Sealer:
 
 
 def seal(plaintext: bytes, header: Header, recipients: Sequence[PublicKey], signer: Signer) -> SealedMessage:
-    """A coded record, encrypted for `recipients` and signed by `signer`, under `header`."""
-    protected = encode(_outer.put(_Outer(signer.algorithm, signer.public.kid, header)))
+    """A coded record, encrypted for `recipients`, signed by `signer`. MessageMalformed if a header is out of bounds."""
+    try:
+        protected = encode(_outer.put(_Outer(signer.algorithm, signer.public.kid, header)))
+    except Malformed as error:
+        raise MessageMalformed(str(error)) from error
     content_key = os.urandom(CONTENT_KEY_BYTES)
     inner = cose.Encrypt.encrypt(
         cose.Headers.of({cose.Label.ALG: cose.ContentAlgorithm.A256GCM}, {cose.Label.IV: os.urandom(12)}),
@@ -198,7 +201,6 @@ def _profile(data: bytes, outer: cose.Sign1, inner: cose.Encrypt) -> Envelope:
         raise Malformed(f"must have 1 to {MAX_RECIPIENTS} recipients")
     for one in inner.recipients:
         _check_recipient(one)
-    _check_header(said.header)
     return Envelope(data, said.header, said.kid, said.algorithm, outer, inner)
 
 
@@ -264,6 +266,7 @@ _header: Codec[Header] = shape(
         7: ("trust_version", whole(0, 2**63 - 1)),
         8: ("gap", optional(_gap)),
     },
+    _check_header,
 )
 _outer: Codec[_Outer] = shape(
     _Outer,

@@ -1,0 +1,188 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.record import GapRecord, LaneRecord
+from edge.seal import envelope
+from edge.seal.chain import ChainState, ChainVerifier, Finding, Verdict
+from edge.seal.envelope import Envelope, EpochLink
+from tests.sealing import CHECKPOINT, READ, sealer
+
+
+def epoch(number: int, length: int, link: EpochLink | None = None, lane: str = "lane-1") -> list[Envelope]:
+    """The messages of one epoch."""
+    return extend(ChainState.start(number, link), [CHECKPOINT] * length, lane)
+
+
+def extend(state: ChainState, said: list[LaneRecord], lane: str = "lane-1") -> list[Envelope]:
+    made = []
+    for record in said:
+        message = sealer(lane).seal(record, state.epoch, state.next_seq, state.prev)
+        state = state.after(message.digest)
+        made.append(envelope.parse(message.data))
+    return made
+
+
+def after(messages: list[Envelope]) -> ChainState:
+    last = messages[-1]
+    return ChainState(last.header.epoch, last.header.seq + 1, last.digest)
+
+
+def gap(messages: list[Envelope], first: int, last: int) -> GapRecord:
+    return GapRecord(first, last, last - first + 1, "outbox-full", messages[last - 1].digest)
+
+
+TEN = epoch(1, 10)
+
+
+def findings(verifier: ChainVerifier, messages: list[Envelope]) -> list[Finding]:
+    return [verifier.accept(message).finding for message in messages]
+
+
+@pytest.mark.parametrize("from_start", [True, False])
+def test_an_unbroken_chain_is_in_order(from_start: bool) -> None:
+    verifier = ChainVerifier("lane-1", from_start=from_start)
+    assert findings(verifier, TEN) == [Finding.NEW_EPOCH] + [Finding.IN_ORDER] * 9
+    assert verifier.holes(1) == []
+    assert verifier.complete_up_to(1) == 10
+
+
+def test_the_same_message_again_is_a_duplicate() -> None:
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, TEN)
+    assert findings(verifier, TEN) == [Finding.DUPLICATE] * 10
+
+
+def test_what_is_missing_is_said_and_taken_back_when_it_comes_late() -> None:
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, TEN[:3])
+    assert verifier.accept(TEN[6]) == Verdict(Finding.GAP, (4, 6))
+    assert findings(verifier, [TEN[7]]) == [Finding.IN_ORDER]
+    assert verifier.holes(1) == [(4, 6)]
+    assert findings(verifier, [TEN[4], TEN[3], TEN[5]]) == [Finding.LATE] * 3
+    assert verifier.holes(1) == []
+
+
+@settings(max_examples=50)
+@given(st.permutations(range(1, 10)))
+def test_whatever_the_order_of_arrival_nothing_is_missing_in_the_end(order: list[int]) -> None:
+    verifier = ChainVerifier("lane-1")
+    found = findings(verifier, [TEN[0], *(TEN[index] for index in order)])
+    assert not {Finding.FORK, Finding.UNLINKED_EPOCH, Finding.OLD} & set(found)
+    assert verifier.complete_up_to(1) == 10
+
+
+def test_a_second_message_with_one_number_is_a_fork() -> None:
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, TEN)
+    clone = extend(after(TEN[:6]), [READ])
+    assert findings(verifier, clone) == [Finding.FORK]
+
+
+def test_a_clone_that_goes_on_from_an_older_state_is_a_fork_wherever_it_is_first_heard() -> None:
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, TEN[:8])
+    clone = extend(after(TEN[:6]), [CHECKPOINT, READ, READ])
+    assert findings(verifier, clone[2:]) == [Finding.FORK]  # number 9 is new, its link is not
+    assert findings(verifier, TEN[8:]) == [Finding.IN_ORDER] * 2
+
+
+def test_a_message_late_into_a_hole_must_fit_on_both_sides() -> None:
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, [*TEN[:4], *TEN[5:]])
+    forged = extend(after(TEN[:4]), [READ])
+    assert findings(verifier, forged) == [Finding.FORK]
+    assert findings(verifier, [TEN[4]]) == [Finding.LATE]
+
+
+def test_joining_in_the_middle_is_said_and_only_an_audit_takes_it_for_a_loss() -> None:
+    assert findings(ChainVerifier("lane-1"), TEN[4:]) == [Finding.JOINED] + [Finding.IN_ORDER] * 5
+    assert findings(ChainVerifier("lane-1", from_start=True), TEN[4:5]) == [Finding.UNLINKED_EPOCH]
+
+
+def test_another_lanes_message_is_foreign() -> None:
+    assert ChainVerifier("lane-2").accept(TEN[0]) == Verdict(Finding.FOREIGN_LANE)
+    assert ChainVerifier("lane-2").accept(TEN[0]).alarm
+
+
+def test_a_declared_gap_comes_in_place_of_what_it_gives_up() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    declared = extend(after(TEN), [gap(TEN, 4, 6), CHECKPOINT])
+    found = findings(verifier, [*TEN[:3], declared[0], *TEN[6:], declared[1]])
+    assert found == [
+        Finding.NEW_EPOCH, Finding.IN_ORDER, Finding.IN_ORDER, Finding.DECLARED, *[Finding.IN_ORDER] * 5
+    ]  # fmt: skip
+    assert verifier.complete_up_to(1) == 12
+
+
+def test_a_declared_gap_may_also_come_in_its_own_turn() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    declared = extend(after(TEN), [gap(TEN, 4, 6)])
+    assert Finding.GAP in findings(verifier, [*TEN[:3], *TEN[6:]])
+    assert verifier.accept(declared[0]) == Verdict(Finding.DECLARED, (4, 6))
+    assert verifier.holes(1) == []
+
+
+def test_a_hole_behind_an_early_declaration_is_still_found() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    declared = extend(after(TEN), [gap(TEN, 4, 6), CHECKPOINT])
+    findings(verifier, [*TEN[:3], declared[0], *TEN[6:9]])
+    assert verifier.accept(declared[1]) == Verdict(Finding.GAP, (10, 10))
+
+
+def test_what_was_given_up_and_arrives_all_the_same_is_no_alarm_if_it_is_the_same() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    declared = extend(after(TEN), [gap(TEN, 4, 6)])
+    findings(verifier, [*TEN[:3], declared[0]])
+    assert findings(verifier, TEN[3:6]) == [Finding.OLD, Finding.OLD, Finding.DUPLICATE]
+    assert findings(verifier, extend(after(TEN[:5]), [READ])) == [Finding.FORK]
+
+
+def test_a_declaration_that_does_not_fit_the_chain_is_a_fork() -> None:
+    wrong = replace(gap(TEN, 4, 6), last_hash=bytes(32))
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, [*TEN[:3], *TEN[6:]])
+    assert findings(verifier, extend(after(TEN), [wrong])) == [Finding.FORK]
+    assert verifier.holes(1) == [(4, 6)]
+
+
+def test_a_new_epoch_is_linked_to_the_end_of_the_one_before() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    second = epoch(2, 3, EpochLink(1, TEN[-1].digest))
+    assert findings(verifier, [*TEN, *second])[10:] == [Finding.NEW_EPOCH, Finding.IN_ORDER, Finding.IN_ORDER]
+    assert verifier.epochs == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "link", [None, EpochLink(1, TEN[8].digest), EpochLink(1, bytes(32)), EpochLink(9, TEN[-1].digest)]
+)
+def test_an_epoch_that_does_not_go_on_from_the_last_is_an_alarm_unless_announced(link: EpochLink | None) -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    announced = ChainVerifier("lane-1", from_start=True, announced=[2])
+    second = epoch(2, 3, link)
+    assert findings(verifier, [*TEN, *second])[10:] == [Finding.UNLINKED_EPOCH, Finding.IN_ORDER, Finding.IN_ORDER]
+    assert findings(announced, [*TEN, *second])[10] is Finding.NEW_EPOCH
+
+
+def test_a_vanished_epoch_is_found() -> None:
+    second = epoch(2, 3, EpochLink(1, TEN[-1].digest))
+    third = epoch(3, 3, EpochLink(2, second[-1].digest))
+    verifier = ChainVerifier("lane-1", from_start=True)
+    assert Finding.UNLINKED_EPOCH in findings(verifier, [*TEN, *third])
+    assert Finding.UNLINKED_EPOCH in findings(ChainVerifier("lane-1", from_start=True), third)
+
+
+def test_beyond_the_window_a_message_counts_as_accounted_for() -> None:
+    verifier = ChainVerifier("lane-1", window=4)
+    findings(verifier, TEN)
+    assert findings(verifier, TEN[:2]) == [Finding.OLD, Finding.OLD]
+    assert findings(verifier, TEN[8:]) == [Finding.DUPLICATE, Finding.DUPLICATE]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    verifier = ChainVerifier("lane-1", window=4)
+    verifier.MAX_HOLES = 2
+    findings(verifier, TEN[::2])
+    assert verifier.holes(1) == [(6, 6), (8, 8)]
