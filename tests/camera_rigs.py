@@ -203,7 +203,10 @@ class HttpCamera:
             connection = self._tls.wrap_socket(plain, server_side=True) if self._tls else plain
             request = b""
             while not request.endswith(b"\r\n\r\n"):
-                request += connection.recv(4096) or b"\r\n\r\n"
+                received = connection.recv(4096)
+                if not received:
+                    return
+                request += received
             self.requests += 1
             with connection:
                 script(connection, request)

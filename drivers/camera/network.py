@@ -50,7 +50,7 @@ class NetworkSettings(DriverSettings):
     """https and rtsps: the camera's certificate, or of who signed it (PEM); else the system's authorities count."""
     tls_name: str | None = Field(None, max_length=253)
     """https and rtsps: the name in the certificate where it isn't the host of the URL."""
-    open_timeout_s: float = Field(5, ge=0.5, le=30)
+    open_timeout_s: float = Field(5, ge=0.5, le=20)
     read_timeout_s: float = Field(2, ge=0.2, le=30)
     """Longest time from frame to frame; it also bounds what is taken in of a frame that never ends."""
 
@@ -67,7 +67,9 @@ class NetworkSettings(DriverSettings):
         return url
 
     @model_validator(mode="after")
-    def _tls_where_it_is_set_up(self) -> Self:
+    def _is_whole(self) -> Self:
+        if self.password.get_secret_value() and not self.username:
+            raise ValueError("a password needs a username")
         if (self.ca_file or self.tls_name) and not urlsplit(self.url).scheme.endswith("s"):
             raise ValueError("ca_file and tls_name need https:// or rtsps://")
         return self

@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography import x509
@@ -291,6 +293,47 @@ def test_https_opens_for_the_certificate_that_is_trusted_and_for_no_other(
             camera.open()
         assert server.requests == 0
     camera.close()
+
+
+def relay_to(url: str) -> Script:
+    """Take the TLS off and pass everything on to the port in `url`."""
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as inner:
+            inner.sendall(request)
+            back = threading.Thread(target=pump, args=(inner, connection))
+            back.start()
+            pump(connection, inner)
+            back.join()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+
+    return script
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+def test_rtsps_opens_for_the_certificate_that_is_trusted_and_for_no_other(
+    serve: Serve, room: memoryview, camera_certificate: Path, trusts: bool
+) -> None:
+    camera_server = RtspCamera("jpeg")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(camera_certificate)
+    front = serve(relay_to(camera_server.url), tls=tls)
+    url = front.url.replace("https", "rtsps")
+    camera = network(url, ca_file=camera_certificate if trusts else None, open_timeout_s=5)
+    if trusts:
+        camera.open()
+        assert camera.capture(room, 1) is not None
+    else:
+        with pytest.raises(CameraUnreachable, match="certificate"):
+            camera.open()
+        assert front.requests == 0
+    camera.close()
+    camera_server.close()
 
 
 @pytest.fixture

@@ -37,6 +37,11 @@ def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
     assert "geheim" not in str(raised.value)
 
 
+def test_a_password_without_a_user_is_refused() -> None:
+    with pytest.raises(ValidationError, match="needs a username"):
+        NetworkSettings(url="http://cam/", password="geheim")
+
+
 def test_certificates_are_refused_where_there_is_no_tls() -> None:
     with pytest.raises(ValidationError, match="https"):
         NetworkSettings(url="http://cam/", tls_name="camera")
