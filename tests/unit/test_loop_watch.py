@@ -43,6 +43,11 @@ def test_a_contact_that_bounces_is_one_edge() -> None:
     assert feed(Debouncer(1, DEBOUNCE_MS), *samples) == [(ARRIVE, 60)]
 
 
+def test_a_line_that_bounces_at_start_is_believed_once_it_is_still() -> None:
+    samples = levels((5, True), (5, False), (15, True), (30, False))
+    assert feed(Debouncer(1, DEBOUNCE_MS), *samples) == []
+
+
 def test_a_level_must_last_for_the_whole_debounce_time() -> None:
     assert feed(Debouncer(1, DEBOUNCE_MS), *levels((50, False), (20, True), (50, False))) == []
     assert feed(Debouncer(1, DEBOUNCE_MS), *levels((50, False), (21, True))) == [(ARRIVE, 50)]
@@ -82,6 +87,7 @@ class Scripted(LoopDetector):
     """A detector that plays a script: samples, errors, and at its end it stops the watcher."""
 
     poll_interval_s = 0.0
+    waits: "Waits"
 
     def __init__(self, *script: LoopSample | LoopError) -> None:
         self._script = list(script)
@@ -135,7 +141,7 @@ class Waits:
 
 def run(detector: Scripted, alive: Callable[[], None] = lambda: None) -> tuple[list[LoopEvent], Waits, LoopWatcher]:
     events: list[LoopEvent] = []
-    waits = Waits(detector.stop)
+    waits = detector.waits = Waits(detector.stop)
     watcher = LoopWatcher(detector, debounce_ms=0, clock=waits.clock)
     watcher.run(events.append, waits, alive)  # type: ignore[arg-type]
     return events, waits, watcher
@@ -182,6 +188,17 @@ def test_waits_grow_to_a_cap_with_jitter_and_the_watcher_says_it_is_alive() -> N
     assert sum(waits.waits_s) < 12 * longest_s
     assert max(waits.waits_s) <= 0.5
     assert len(alive) >= len(waits.waits_s)
+
+
+def test_after_answering_for_long_a_detector_is_first_tried_again_soon() -> None:
+    class Slow(Scripted):
+        def sample(self) -> LoopSample:
+            self.waits.now_ns += 6 * 10**9
+            return super().sample()
+
+    answers = [sample(n, False) for n in range(4)]
+    _, waits, _ = run(Slow(*[LoopPortMissing("gone")] * 6, *answers, LoopSilent("no answer"), sample(9, False)))
+    assert waits.waits_s[-1] <= Backoff().first_s * (1 + RETRY_JITTER)
 
 
 def test_a_detector_that_answers_now_and_then_is_not_asked_ever_faster() -> None:

@@ -210,6 +210,42 @@ def test_a_vehicle_close_behind_is_a_visit_of_its_own() -> None:
     ]
 
 
+def test_what_the_vehicle_before_still_occupies_does_not_hold_the_next_visit_open() -> None:
+    lane = machine(2, 3.0)
+    changes = play(
+        lane, (RESTORED, 0, 0), (ARRIVE, 0, 1000), (ARRIVE, 1, 1270), (LEAVE, 0, 1500),  # stands on the second loop
+        (ARRIVE, 0, 3000), (LEAVE, 0, 4000), ("tick", 0, 9000),  # another comes, and backs out again
+    )  # fmt: skip
+    assert [(passage.ending, passage.departure_ns) for passage in closed(changes)] == [
+        (Ending.NEXT, 3000 * MS),
+        (Ending.LEFT, 4000 * MS),
+    ]
+
+
+def test_a_vehicle_whose_visit_a_fault_closed_does_not_hold_the_next_visit_open() -> None:
+    changes = play(
+        machine(2, 3.0), (RESTORED, 0, 0), (ARRIVE, 1, 1000), (FAULT, 0, 1200), (CLEAR, 0, 2000),
+        (ARRIVE, 0, 3000), (LEAVE, 0, 4000), ("tick", 0, 9000),
+    )  # fmt: skip
+    assert endings(changes) == [Ending.FAULT, Ending.LEFT]
+
+
+def test_a_call_whose_visit_a_fault_closed_is_no_restarted_visit_after_an_outage() -> None:
+    changes = play(
+        machine(), (RESTORED, 0, 0), (ARRIVE, 0, 50), (FAULT, 0, 100), (CLEAR, 0, 200), (LOST, 0, 300),
+        (RESTORED, 0, 400), (ARRIVE, 0, 400), (LEAVE, 0, 500), (ARRIVE, 0, 600),
+    )  # fmt: skip
+    assert [change.passage.restarted for change in changes if isinstance(change, Opened)] == [False, False]
+
+
+def test_a_call_that_ended_during_an_outage_is_forgotten() -> None:
+    changes = play(
+        machine(2, 3.0), (RESTORED, 0, 0), (ARRIVE, 0, 1000), (ARRIVE, 1, 1270), (LOST, 0, 2000),
+        (RESTORED, 0, 3000), (ARRIVE, 0, 4000), (LEAVE, 0, 5000), ("tick", 0, 9000),
+    )  # fmt: skip
+    assert endings(changes) == [Ending.LOST, Ending.LEFT]
+
+
 @pytest.mark.parametrize(
     ("elapsed_ms", "durations_ms", "expected"),
     [
@@ -290,6 +326,7 @@ def test_every_call_on_a_sound_loop_belongs_to_exactly_one_visit(
     for kind, loop, at_ms in steps:
         arrives = kind == ARRIVE and sees and sound[loop] and at_ms > sighted_ms
         changes = play(lane, (kind, loop, at_ms))
+        assert any(each.call == "live" for each in lane._loops) == (lane.state is State.VISIT)
         if arrives:
             assert lane.state is State.VISIT
             assert opened(changes) <= 1
