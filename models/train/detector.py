@@ -23,13 +23,25 @@ from edge.reading.bundle import Model
 from edge.reading.detector import STRIDE, Detector, iou
 from edge.reading.runtime import Network
 from models.train import manifest
-from models.train.scene import Composer, Floats, Grey, Sample, Scene, load_scenes, load_textures, render_textures
+from models.train.scene import (
+    SCENE_SETS,
+    Composer,
+    Floats,
+    Grey,
+    Sample,
+    Scene,
+    drawn_backdrops,
+    load_scenes,
+    load_textures,
+    render_textures,
+)
 
 WIDTH, HEIGHT = 608, 448
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
 CALIBRATION = 150
 THRESHOLD = 0.4
 """Score below which the reader drops a detection."""
+BACKDROPS = 400
 RENDERED = 5000
 """Distinct rendered plates that scenes are made of."""
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "detector.pt"
@@ -116,7 +128,9 @@ def targets(sample: Sample) -> dict[str, Floats]:
         sigma = np.maximum(size / STRIDE / 9, 0.45)
         # The fall-off is measured from the centre cell's own middle, so that this cell is exactly 1.
         cell = np.clip(np.floor(centre), 0, (width - 1, height - 1))
-        bell = np.exp(-((xs - cell[0] - 0.5) ** 2 / (2 * sigma[0] ** 2) + (ys - cell[1] - 0.5) ** 2 / (2 * sigma[1] ** 2)))
+        bell = np.exp(
+            -((xs - cell[0] - 0.5) ** 2 / (2 * sigma[0] ** 2) + (ys - cell[1] - 0.5) ** 2 / (2 * sigma[1] ** 2))
+        )
         maps["heat"] = np.maximum(maps["heat"], bell)
         near = (np.abs(xs - cell[0] - 0.5) < 1.1) & (np.abs(ys - cell[1] - 0.5) < 1.1) & (bell > 0.25)
         near &= bell > maps["weight"]
@@ -149,9 +163,7 @@ def loss(outputs: tuple[Any, Any, Any], wanted: dict[str, Any]) -> tuple[Any, di
 
     at = weight > 0
     share = weight[at] / weight[at].sum().clamp(min=1e-6)
-    ys, xs = torch.meshgrid(
-        torch.arange(heat.shape[1]) + 0.5, torch.arange(heat.shape[2]) + 0.5, indexing="ij"
-    )
+    ys, xs = torch.meshgrid(torch.arange(heat.shape[1]) + 0.5, torch.arange(heat.shape[2]) + 0.5, indexing="ij")
     cells = torch.stack([xs, ys], -1).expand(len(heat), -1, -1, -1)[at]
     values, edges = box[at], wanted["edges"][at] / STRIDE
     centre, half = cells + values[:, :2], values[:, 2:].clamp(-3, 5).exp() / 2
@@ -163,8 +175,10 @@ def loss(outputs: tuple[Any, Any, Any], wanted: dict[str, Any]) -> tuple[Any, di
     sharp = ((given - truth).abs().sum(1) * share * known).sum()
     touching = torch.stack(
         [
-            torch.minimum(given[:, 0], given[:, 6]), torch.minimum(given[:, 1], given[:, 3]),
-            torch.maximum(given[:, 2], given[:, 4]), torch.maximum(given[:, 5], given[:, 7]),
+            torch.minimum(given[:, 0], given[:, 6]),
+            torch.minimum(given[:, 1], given[:, 3]),
+            torch.maximum(given[:, 2], given[:, 4]),
+            torch.maximum(given[:, 5], given[:, 7]),
         ],
         1,
     )
@@ -180,7 +194,7 @@ def _generalised_iou(a: Any, b: Any) -> Any:
     return inner / union - (outer - union) / outer
 
 
-def train(plates: Path, out: Path, samples: int, width: int, height: int, batch: int, rate: float) -> None:
+def train(plates: Path | None, out: Path, samples: int, size: tuple[int, int], batch: int, rate: float) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(int(time.time()))
     composer = Composer(*_material(plates, out), rng)
@@ -198,7 +212,7 @@ def train(plates: Path, out: Path, samples: int, width: int, height: int, batch:
         if CHECKPOINT.exists():
             net.load_state_dict({k: v.float() for k, v in torch.load(CHECKPOINT, weights_only=True).items()})
         average = {k: v.clone() for k, v in net.state_dict().items()}
-    stream = batches(composer, batch, width, height)
+    stream = batches(composer, batch, *size)
     start, first, step = time.monotonic(), seen, 0
     running: dict[str, float] = {}
     while seen < samples:
@@ -229,20 +243,27 @@ def train(plates: Path, out: Path, samples: int, width: int, height: int, batch:
         if step % 50 == 0:
             speed = (seen - first) / (time.monotonic() - start)
             left = (samples - seen) / speed / 60
-            print(f"{seen} samples, {speed:.1f}/s, {left:.0f} min left", {k: round(v, 3) for k, v in running.items()}, flush=True)
+            print(
+                f"{seen} samples, {speed:.1f}/s, {left:.0f} min left",
+                {k: round(v, 3) for k, v in running.items()},
+                flush=True,
+            )
         if step % 200 == 0 or seen >= samples:
             partial = out / "state.part"
-            torch.save({"net": net.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "seen": seen}, partial)
+            torch.save(
+                {"net": net.state_dict(), "optimiser": optimiser.state_dict(), "average": average, "seen": seen},
+                partial,
+            )
             partial.replace(state_file)
 
 
-def _material(plates: Path, out: Path) -> tuple[list[Scene], list[Scene], list[Grey]]:
-    """Scenes, scenes without plates, and flat plates: the training side only."""
-    return (
-        load_scenes(plates, dev=False),
-        load_scenes(plates, dev=False, sets=["neg_coco"]),
-        [*load_textures(plates), *rendered(out / "textures.npz")],
-    )
+def _material(plates: Path | None, out: Path) -> tuple[list[Scene], list[Scene], list[Grey]]:
+    """Scenes, scenes without plates, and flat plates: the training side only; drawn where there are no photographs."""
+    flat = rendered(out / "textures.npz")
+    if plates is None:
+        return [], list(drawn_backdrops(BACKDROPS, seed=1)), flat
+    negatives = load_scenes(plates, dev=False, sets=["neg_coco"])
+    return load_scenes(plates, dev=False), negatives, [*load_textures(plates), *flat]
 
 
 def rendered(file: Path) -> list[Grey]:
@@ -265,7 +286,7 @@ class _Deployed(nn.Module):  # type: ignore[misc]
         return tuple(y.permute(0, 2, 3, 1) for y in self.net(x.permute(0, 3, 1, 2)))
 
 
-def export(plates: Path, out: Path, file: Path) -> None:
+def export(plates: Path | None, out: Path, file: Path) -> None:
     """Averaged weights -> checkpoint -> full int8 .tflite, calibrated on training scenes."""
     import litert_torch
     from ai_edge_quantizer import quantizer, recipe
@@ -290,32 +311,25 @@ def export(plates: Path, out: Path, file: Path) -> None:
 
 
 def evaluate(plates: Path, file: Path, threshold: float) -> None:
-    """Recall and false plates of the int8 detector on the development scenes, by set and plate width."""
-    network = Network(file.read_bytes(), threads=1)
-    detector = Detector(Model(network, {"threshold": 0.05}))
-    rows: list[tuple[str, float, float, float]] = []
-    false: list[tuple[str, str, float]] = []
-    images: dict[str, int] = {}
-    for scene in [*load_scenes(plates, dev=True), *load_scenes(plates, dev=True, sets=["neg_coco"])]:
-        images[scene.source] = images.get(scene.source, 0) + 1
-        found = detector.detect(scene.image)
-        for box in scene.boxes:
-            overlaps = [(iou(d.box, box), d.score) for d in found]
-            best = max((score for overlap, score in overlaps if overlap >= 0.5), default=0.0)
-            rows.append((scene.source, float(box[2] - box[0]), best, max((o for o, s in overlaps), default=0.0)))
-        for d in found:
-            if all(iou(d.box, box) < 0.5 for box in (*scene.boxes, *scene.ignored)):
-                false.append((scene.source, scene.name, d.score))
-    print(f"threshold {threshold}: recall of plates >= 40 px | all | false a picture")
-    for name in [*images, None]:
-        mine = [(width, score) for source, width, score, _ in rows if name in (source, None)]
-        wide = [score > threshold for width, score in mine if width >= 40]
-        wrong = sum(score > threshold for source, _, score in false if name in (source, None))
-        pictures = sum(count for source, count in images.items() if name in (source, None))
+    """Recall and false plates of the int8 detector on the development scenes, by set."""
+    detector = Detector(Model(Network(file.read_bytes(), threads=1), {"threshold": threshold}))
+    found: dict[str, list[tuple[float, bool]]] = {}  # width and whether it was found, of every labelled plate
+    false: dict[str, list[int]] = {}
+    for scene in load_scenes(plates, dev=True, sets=[*SCENE_SETS, "neg_coco"], max_side=4096):
+        boxes = [d.box for d in detector.detect(scene.image)]
+        rows = found.setdefault(scene.source, [])
+        rows += [(box[2] - box[0], any(iou(b, box) >= 0.5 for b in boxes)) for box in scene.boxes]
+        known = [*scene.boxes, *scene.ignored]
+        false.setdefault(scene.source, []).append(sum(all(iou(b, box) < 0.1 for box in known) for b in boxes))
+    found["all"] = [row for rows in found.values() for row in rows]
+    false["all"] = [count for counts in false.values() for count in counts]
+    print(f"{'threshold ' + str(threshold):20} recall of plates >= 40 px | of all | false a picture")
+    for name, rows in found.items():
+        wide = [hit for width, hit in rows if width >= 40]
         print(
-            f"{name or 'all':20} {np.mean(wide or [0]):.4f} of {len(wide):4} | "
-            f"{np.mean([score > threshold for _, score in mine] or [0]):.4f} of {len(mine):4} | "
-            f"{wrong / pictures:.3f} of {pictures}"
+            f"{name:20} {np.mean(wide or [False]):.4f} of {len(wide):4} | "
+            f"{np.mean([hit for _, hit in rows] or [False]):.4f} of {len(rows):4} | "
+            f"{np.mean(false[name]):.3f} of {len(false[name])}"
         )
 
 
@@ -332,7 +346,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     args = parser.parse_args()
     if args.action == "train":
-        train(args.plates, args.out, args.samples, *args.size, args.batch, args.rate)
+        train(args.plates, args.out, args.samples, tuple(args.size), args.batch, args.rate)
     elif args.action == "export":
         export(args.plates, args.out, args.model)
     else:

@@ -58,8 +58,8 @@ def read_labels(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return rows
 
 
-def load_scenes(plates: Path, *, dev: bool, sets: Sequence[str] = SCENE_SETS) -> list[Scene]:
-    """Every scene of one side of the split, no side longer than MAX_SIDE; a set without boxes yields negatives."""
+def load_scenes(plates: Path, *, dev: bool, sets: Sequence[str] = SCENE_SETS, max_side: int = MAX_SIDE) -> list[Scene]:
+    """Every scene of one side of the split, no side longer than max_side; a set without boxes yields negatives."""
     scenes = []
     for name in sets:
         for image_name, rows in read_labels(plates / name).items():
@@ -68,7 +68,7 @@ def load_scenes(plates: Path, *, dev: bool, sets: Sequence[str] = SCENE_SETS) ->
             image = cv2.imread(str(plates / name / image_name), cv2.IMREAD_GRAYSCALE)
             if image is None:
                 raise SystemExit(f"{name}/{image_name} can't be decoded")
-            scale = min(1.0, MAX_SIDE / max(image.shape))
+            scale = min(1.0, max_side / max(image.shape))
             if scale < 1.0:
                 image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             boxes: dict[bool, list[list[float]]] = {False: [], True: []}
@@ -103,10 +103,41 @@ def render_textures(count: int, seed: int) -> Iterator[Grey]:
         yield np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def drawn_backdrops(count: int, seed: int) -> Iterator[Scene]:
+    """Pictures without plates, drawn: ground, bodies, lamps, grilles and signs. For training without photographs."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        image = np.empty((480, 640), np.float32)
+        image[:] = np.linspace(rng.uniform(20, 230), rng.uniform(20, 160), 480)[:, None]
+        for _ in range(int(rng.integers(4, 14))):
+            x, y = rng.uniform(-0.1, 1.0, 2) * (640, 480)
+            w, h = np.exp(rng.uniform(np.log(15), np.log(320), 2))
+            shade, low, high = float(rng.uniform(0, 255)), (int(x), int(y)), (int(x + w), int(y + h))
+            shape = rng.random()
+            if shape < 0.5:
+                cv2.rectangle(image, low, high, shade, -1)
+            elif shape < 0.7:
+                cv2.ellipse(
+                    image, low, (int(w / 2), int(h / 2)), float(rng.uniform(0, 180)), 0, 360, shade, -1, cv2.LINE_AA
+                )
+            elif shape < 0.85:
+                for step in range(0, int(h), int(rng.integers(4, 12))):
+                    cv2.line(image, (low[0], low[1] + step), (high[0], low[1] + step), shade, int(rng.integers(1, 4)))
+            else:
+                words = "".join(rng.choice(list("ABCDEFGHIKLMNOPRSTUVWXYZ 0123456789"), int(rng.integers(2, 14))))
+                cv2.putText(
+                    image, words, low, cv2.FONT_HERSHEY_DUPLEX, float(rng.uniform(0.4, 2.5)), shade, 2, cv2.LINE_AA
+                )
+        image += cv2.resize(rng.normal(0, 25, (24, 32)).astype(np.float32), (640, 480)) + rng.normal(0, 4, (480, 640))
+        grey = np.clip(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2)), 0, 255).astype(np.uint8)
+        nothing = np.zeros((0, 4), np.float32)
+        yield Scene(grey, nothing, nothing, "drawn", str(number))
+
+
 class Composer:
     """Endless training samples of one size.
 
-    scenes: photographs with plates; negatives: photographs without; textures: flat plates (grey, tight).
+    scenes: photographs with plates, or none; negatives: pictures without; textures: flat plates (grey, tight).
     """
 
     def __init__(
@@ -124,15 +155,13 @@ class Composer:
 
     def sample(self, width: int, height: int) -> Sample:
         rng = self._rng
-        kind = rng.random()
+        kind = rng.random() if self._scenes else rng.uniform(0.84, 0.94)
         negative = kind > 0.92
         scene = (self._negatives if negative or kind > 0.84 else self._scenes)[
             rng.integers(len(self._negatives if negative or kind > 0.84 else self._scenes))
         ]
         matrix = self._placement(scene, width, height)
-        image = cv2.warpAffine(
-            scene.image, matrix, (width, height), flags=_interpolation(matrix), borderValue=PAD
-        )
+        image = cv2.warpAffine(scene.image, matrix, (width, height), flags=_interpolation(matrix), borderValue=PAD)
         boxes = _transform_boxes(scene.boxes, matrix)
         quads, ignored = _visible(boxes, width, height)
         cornered = np.zeros(len(quads), np.bool_)
@@ -248,9 +277,11 @@ class Composer:
         target = max(float(np.linalg.norm(quad[1] - quad[0])), 4.0)
         shrink = target / texture.shape[1]
         if shrink < 0.8:
-            texture = cv2.resize(
-                texture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA
-            ) if min(texture.shape) * shrink >= 2 else texture
+            texture = (
+                cv2.resize(texture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+                if min(texture.shape) * shrink >= 2
+                else texture
+            )
         th, tw = texture.shape
         edge = np.array([[0, 0], [tw, 0], [tw, th], [0, th]], np.float32)
         perspective = cv2.getPerspectiveTransform(edge, quad - np.array([left, top], np.float32))
@@ -379,5 +410,7 @@ def _motion(rng: np.random.Generator, image: Grey) -> Grey:
     kernel = np.zeros((length, length), np.float32)
     end = np.array([np.cos(a := rng.uniform(0, np.pi)), np.sin(a)]) * (length - 1) / 2
     middle = (length - 1) / 2
-    cv2.line(kernel, tuple(np.rint(middle - end).astype(int).tolist()), tuple(np.rint(middle + end).astype(int).tolist()), 1)
+    cv2.line(
+        kernel, tuple(np.rint(middle - end).astype(int).tolist()), tuple(np.rint(middle + end).astype(int).tolist()), 1
+    )
     return np.asarray(cv2.filter2D(image, -1, kernel / kernel.sum()), np.uint8)
