@@ -115,6 +115,11 @@ class Stored:
     received_ns: int
     sealed: bytes
 
+    @property
+    def place(self) -> tuple[int, str, str, int]:
+        """Its place in the order of coming."""
+        return self.received_ns, self.lane, self.epoch, self.seq
+
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
@@ -209,17 +214,15 @@ class Store:
                 return
             after = rows[-1].lane, rows[-1].epoch, rows[-1].seq
 
-    def since(self, received_ns: int, limit: int = ROWS_A_STEP) -> list[Stored]:
-        """The oldest messages received after that moment, in the order of their coming."""
-        columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq
-        query = (
-            sa.select(*columns, _messages.c.received_ns, _messages.c.sealed)
-            .where(_messages.c.received_ns > received_ns)
-            .order_by(_messages.c.received_ns, *columns)
-            .limit(limit)
-        )
+    def received(self, after: tuple[int, str, str, int] = (0, "", "", 0)) -> list[Stored]:
+        """The next messages in the order of their coming, beyond the place `after` (of the last one handed out)."""
+        columns = _messages.c.received_ns, _messages.c.lane, _messages.c.epoch, _messages.c.seq
+        query = sa.select(_messages.c.lane, _messages.c.epoch, _messages.c.seq, columns[0], _messages.c.sealed)
         with self._begin() as db:
-            return [Stored(*row) for row in db.execute(query)]
+            rows = db.execute(
+                query.where(sa.tuple_(*columns) > sa.tuple_(*after)).order_by(*columns).limit(ROWS_A_STEP)
+            )
+            return [Stored(*row) for row in rows]
 
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""

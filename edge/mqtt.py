@@ -143,16 +143,18 @@ class Session:
     """One client of one broker.
 
     resume: keep the broker's session from before this process (a receiver wants what was queued for it); a sender that
-    knows itself what is unconfirmed starts clean.
+    knows itself what is unconfirmed starts clean. expiry_s: how long the broker keeps the session of a client that is
+    away.
     """
 
-    def __init__(self, broker: Broker, client_id: str, *, resume: bool) -> None:
+    def __init__(self, broker: Broker, client_id: str, *, resume: bool, expiry_s: int = SESSION_EXPIRY_S) -> None:
         self.client_id = client_id
         self._broker = broker
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._resume = resume
+        self._expiry_s = expiry_s
         self._window = broker.in_flight
         self._queued: deque[Publication] = deque()
         self._unacknowledged: dict[int, Publication] = {}
@@ -293,7 +295,7 @@ class Session:
 
     def _connect_properties(self) -> Properties:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.SessionExpiryInterval = self._expiry_s
         properties.ReceiveMaximum = 1000
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         return properties

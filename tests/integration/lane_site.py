@@ -77,6 +77,8 @@ class Mosquitto:
         self.log = directory / "mosquitto.log"
         directory.mkdir(parents=True)
         self._conf = mosquitto_conf(directory, self.port, tls / "ca.pem", tls / "broker.pem", tls / "broker.key")
+        with self._conf.open("a") as conf:
+            conf.write("log_type subscribe\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Mosquitto":
