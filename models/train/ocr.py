@@ -118,17 +118,17 @@ def train(
             steps, regions = net(pictures.to(memory_format=torch.channels_last).float().div(255))
         log = steps.float().log_softmax(2).transpose(0, 1)
         spans = torch.full((len(pictures),), STEPS, dtype=torch.long)
-        loss = read(log, texts, spans, lengths) + 0.15 * _issuer_loss(regions.float(), issuers)
+        loss = read(log, texts, spans, lengths) + 0.4 * _issuer_loss(regions.float(), issuers)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 4.0)
         optimiser.step()
         seen += len(pictures)
-        _follow(average, net, min(0.999, 1 - 1 / (step + 1) if first == 0 else 0.999))
+        _follow(average, net, min(0.999, 1 - 10 / (10 + seen / schedule.batch)))
         running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
         if step % 50 == 0 or seen >= schedule.samples:
             yield Progress(seen, running, (seen - first) / (time.monotonic() - started))
-        if step % 250 == 0 or seen >= schedule.samples:
+        if step % 150 == 0 or seen >= schedule.samples:
             _save(out / "ema.pt", average.state_dict())
             _save(state_file, {"net": net.state_dict(), "average": average.state_dict(),
                                "optimiser": optimiser.state_dict(), "seen": seen})  # fmt: skip
