@@ -1,4 +1,4 @@
-"""FrameDecoder: leased frames in, grey pictures out, in memory that is wiped.
+"""FrameDecoder: leased frames in, pictures out, in memory that is wiped.
 
 numpy and OpenCV start threads, so they are imported when the first decoder is made: after the process confined itself.
 """
@@ -33,37 +33,47 @@ class FrameDecoder:
 
         Raises FrameDamaged (truncated, undecodable, sizes that don't add up) and FrameTooLarge (over MAX_PIXELS).
         """
-        self.wipe()
-        if lease.info.encoding is Encoding.JPEG:
-            self._picture = self._from_jpeg(lease.data)
-        else:
-            self._from_raw(lease.info, lease.data)
-        return self._picture
+        return self._decode(lease, self._cv2.IMREAD_GRAYSCALE)
+
+    def colour(self, lease: FrameLease) -> "NDArray[np.uint8]":
+        """As `grey`, but (height, width, 3) BGR where JPEG or BGR24 gives colours; they help to tell the issuer."""
+        return self._decode(lease, self._cv2.IMREAD_COLOR)
 
     def wipe(self) -> None:
         """Zero the last picture."""
         self._picture.fill(0)
 
-    def _from_jpeg(self, data: memoryview) -> "NDArray[np.uint8]":
+    def _decode(self, lease: FrameLease, mode: int) -> "NDArray[np.uint8]":
+        self.wipe()
+        if lease.info.encoding is Encoding.JPEG:
+            self._picture = self._from_jpeg(lease.data, mode)
+        else:
+            self._from_raw(lease.info, lease.data, mode)
+        return self._picture
+
+    def _from_jpeg(self, data: memoryview, mode: int) -> "NDArray[np.uint8]":
         width, height = jpeg_size(data)
         _check_pixels(width, height)
-        picture = self._cv2.imdecode(self._np.frombuffer(data, self._np.uint8), self._cv2.IMREAD_GRAYSCALE)
+        picture = self._cv2.imdecode(self._np.frombuffer(data, self._np.uint8), mode)
         if picture is None:
             raise FrameDamaged(f"a JPEG of {len(data)} bytes could not be decoded")
         return self._np.asarray(picture, self._np.uint8)
 
-    def _from_raw(self, info: FrameInfo, data: memoryview) -> None:
+    def _from_raw(self, info: FrameInfo, data: memoryview, mode: int) -> None:
         _check_pixels(info.width, info.height)
         row_bytes = info.width * (3 if info.encoding is Encoding.BGR24 else 1)
         if info.stride < row_bytes or info.stride * info.height > len(data) or not row_bytes * info.height:
             raise FrameDamaged(f"{info.width} x {info.height} {info.encoding} does not fit in {len(data)} bytes")
-        if self._picture.shape != (info.height, info.width):
-            self._picture = self._np.empty((info.height, info.width), self._np.uint8)
         rows = self._np.frombuffer(data, self._np.uint8, info.stride * info.height).reshape(info.height, info.stride)
         pixels = rows[:, :row_bytes]  # of I420 this is the Y plane
+        shape: tuple[int, ...] = (info.height, info.width)
         if info.encoding is Encoding.BGR24:
-            bgr = pixels.reshape(info.height, info.width, 3)
-            self._cv2.cvtColor(bgr, self._cv2.COLOR_BGR2GRAY, dst=self._picture)
+            pixels = pixels.reshape(*shape, 3)
+            shape = pixels.shape if mode == self._cv2.IMREAD_COLOR else shape
+        if self._picture.shape != shape:
+            self._picture = self._np.empty(shape, self._np.uint8)
+        if pixels.ndim > len(shape):
+            self._cv2.cvtColor(pixels, self._cv2.COLOR_BGR2GRAY, dst=self._picture)
         else:
             self._np.copyto(self._picture, pixels)
 

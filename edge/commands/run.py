@@ -16,10 +16,15 @@ def command(
     from edge import logs
     from edge.config import load
     from edge.confine import confine, policy_for
+    from edge.errors import ConfinePath
 
     logs.setup(verbose)
     settings = load(config)
+    try:
+        settings.state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfinePath(f"cannot make {settings.state.directory}: {error.strerror}") from error
     report = confine(policy_for(settings))
     from edge.daemon import Daemon  # brings numpy, OpenCV and PyAV, which start threads: only once confined
 
-    Daemon(settings, report).run()
+    Daemon(settings, report, config.parent).run()

@@ -104,8 +104,8 @@ class Tally:
 
     @property
     def complete(self) -> bool:
-        """Every vehicle has its record and every record was confirmed."""
-        return not self.unmatched and all(row.seen is not None and row.confirmed_ns is not None for row in self.rows)
+        """Every vehicle has its record, and every record its vehicle."""
+        return not self.unmatched and all(row.seen is not None for row in self.rows)
 
     def latencies_ms(self) -> tuple[list[float], list[float]]:
         """From the arriving and from the leaving edge to the receipt, ms, one of each per confirmed vehicle."""
@@ -123,6 +123,24 @@ def truth_from(line: Mapping[str, Any]) -> Truth:
         arrival_ns=int(line["arrival_ns"]),
         departure_ns=int(line["departure_ns"]),
         speed_kmh=line.get("speed_kmh"),
+    )
+
+
+def seen_from(line: Mapping[str, Any]) -> Seen:
+    """A read record as `sealane tail --json` writes it."""
+    record = line["record"]
+    reading = record["reading"]
+    return Seen(
+        epoch=line["epoch"],
+        seq=line["seq"],
+        arrival_ns=record["arrival"]["monotonic_ns"],
+        departure_ns=record["departure"]["monotonic_ns"],
+        text=reading["text"],
+        no_read=reading["no_read"],
+        confidence=reading["confidence"],
+        region=reading["region"],
+        restarted=record["restarted"],
+        frames=reading["frames_used"],
     )
 
 

@@ -45,6 +45,17 @@ def test_every_encoding_decodes_to_the_same_grey_picture(lease: FrameLease) -> N
     assert np.abs(grey.astype(int) - picture()[:, :, 0]).mean() < 2
 
 
+@pytest.mark.parametrize("lease", [raw(Encoding.BGR24, pad=5), leased(encoded(), Encoding.JPEG)], ids=["bgr", "jpeg"])
+def test_colours_are_kept_where_they_are_asked_for(lease: FrameLease) -> None:
+    colour = FrameDecoder().colour(lease)
+    assert colour.flags.c_contiguous
+    assert np.abs(colour.astype(int) - picture()).mean() < 2
+
+
+def test_a_picture_without_colours_stays_grey() -> None:
+    assert FrameDecoder().colour(raw(Encoding.GRAY8)).shape == (HEIGHT, WIDTH)
+
+
 def test_the_last_picture_is_zeroed_by_the_next_one_and_by_wipe() -> None:
     decoder = FrameDecoder()
     first = decoder.grey(leased(encoded(), Encoding.JPEG))

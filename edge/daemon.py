@@ -1,0 +1,374 @@
+"""The one place that wires the stages of a lane together, starts them, watches them and stops them.
+
+Threads: loop (hears the detector), camera (fills the ring), reader (reads visits), publisher, control socket, and main,
+which turns loop events into visits, keeps the books and feeds the watchdog. A stage that fails ends the process: the
+outbox is already safe, and systemd starts it again.
+"""
+
+import logging
+import queue
+import secrets
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Any
+
+from drivers.camera.base import Camera
+from drivers.clock import Clock
+from drivers.loop.base import LoopDetector, LoopEvent
+from drivers.loop.watch import LoopWatcher
+from edge import config, logs, notify
+from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
+from edge.confine import ConfineReport
+from edge.control import ControlServer, socket_path
+from edge.errors import DriverUnknown, StageStuck
+from edge.explain import to_json, visit_of
+from edge.frames import FrameDecoder
+from edge.health import Health
+from edge.outbox import Limits, Outbox
+from edge.passage import Change, Closed, FaultChanged, Opened, Passage, PassageMachine, PassageSettings, State
+from edge.publisher import Publisher
+from edge.reading.fuse import Vote
+from edge.reading.reader import FrameReading, PlateReader
+from edge.record import AuditRecord, CheckpointRecord, ClockQuality, Ending, Instant, NoRead, PlateReading, ReadRecord
+from edge.seal import keys
+from edge.seal.envelope import Sealer
+from edge.seal.keys import Purpose
+from edge.seal.signer import FileSigner
+from edge.visit import VisitReader, VisitSettings
+
+SOFTWARE = f"sealane {version('sealane')}"
+MAX_EVENTS = 1000
+TICK_S = 0.25
+ALIVE_S = 2.0
+"""How often the time is noted in the outbox: the bound on what a boot record can be wrong about."""
+STATE_S = 10.0
+"""How often the state message is renewed when nothing happened."""
+VISITS_KEPT = 100
+"""Visits whose numbers `sealane explain` can ask for."""
+SETTLE_S = 1.0
+"""After the detector answers, this long until a loop that calls must have said so."""
+STOP_S = 5.0
+"""Longest wait for the stages to end; systemd or the kernel ends what is left."""
+STAGE_PATIENCE_S = 20.0
+OPEN_PATIENCE_S = 60.0
+"""A camera or a broker may take this long to open or refuse."""
+
+log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """One lane; `folder` is where its lane.toml is. Construct, then run(); both raise a SealaneError when something
+    configured is missing or fails."""
+
+    def __init__(self, settings: config.LaneConfig, confinement: ConfineReport, folder: Path) -> None:
+        self._config = settings
+        self._confinement = confinement
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+        self._health = Health()
+        self._clock = Clock()
+        self._events: queue.Queue[LoopEvent] = queue.Queue(MAX_EVENTS)
+        detector: LoopDetector = _driver("loop", settings.loop, folder)
+        camera: Camera = _driver("camera", settings.camera, folder)
+        self._watcher = LoopWatcher(detector, debounce_ms=settings.loop.debounce_ms)
+        self._machine = PassageMachine(
+            PassageSettings(detector.loops, settings.loop.gate_time_s, settings.loop.spacing_m),
+            new_id=lambda: secrets.token_bytes(16),
+        )
+        self._ring = FrameRing(settings.camera.ring_frames, settings.camera.ring_frame_kib * 1024)
+        self._feed = CameraFeed(
+            camera,
+            self._ring,
+            keep_s=settings.camera.before_s + 1.0,
+            silent_after_s=settings.camera.silent_after_s,
+        )
+        self._plates = PlateReader(threads=settings.reading.threads)
+        self._decoder = FrameDecoder()
+        self._visits = VisitReader(
+            self._ring,
+            self._read_frame,
+            Vote,
+            self._finish,
+            VisitSettings(settings.camera.before_s, settings.camera.after_s, settings.reading.max_frames),
+        )
+        self._outbox = Outbox.open(
+            settings.state.directory / "outbox.sqlite",
+            Sealer(
+                settings.lane.id,
+                FileSigner(keys.load_private(settings.keys.signing_key_file, Purpose.SIGNING)),
+                tuple(keys.load_public(path, Purpose.RECIPIENT) for path in settings.keys.recipient_files),
+            ),
+            Limits(bytes=settings.state.outbox_mib << 20),
+        )
+        self._publisher = Publisher(
+            settings.broker,
+            settings.lane.id,
+            self._outbox,
+            [keys.load_public(path, Purpose.SIGNING) for path in settings.keys.collector_files],
+            receipt_timeout_s=settings.state.receipt_timeout_s,
+            state=self._health.state,
+        )
+        self._control = ControlServer(
+            socket_path(settings.state.directory), {"status": self._health.state, "visits": lambda: list(self._recent)}
+        )
+        self._recent: deque[dict[str, Any]] = deque(maxlen=VISITS_KEPT)
+        self._interrupted = list(self._outbox.interrupted)
+        self._seeing = _Every(SETTLE_S)
+        self._arrivals: dict[bytes, Instant] = {}
+        self._visit_id = b""
+        self._restarted = False
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT, or until a stage fails: then that failure is raised."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        stages = {
+            "loop": (lambda alive: self._watcher.run(self._hear, self._stop, alive), STAGE_PATIENCE_S),
+            "camera": (lambda alive: self._feed.run(self._stop, alive, self._camera_changed), OPEN_PATIENCE_S),
+            "reader": (lambda alive: self._visits.run(self._stop, alive), STAGE_PATIENCE_S),
+            "publisher": (lambda alive: self._publisher.run(self._stop, alive), OPEN_PATIENCE_S),
+        }
+        with self._control:
+            self._boot()
+            threads = [
+                threading.Thread(target=self._stage, args=(work, self._health.stage(name, patience_s)), name=name)
+                for name, (work, patience_s) in stages.items()
+            ]
+            for thread in threads:
+                thread.daemon = True  # a camera call that never returns must not keep the process
+                thread.start()
+            notify.ready()
+            logs.event(log, logging.INFO, "ready", "the lane is watched", lane=self._config.lane.id)
+            try:
+                self._main()
+            finally:
+                notify.stopping()
+                self._stop.set()
+                self._publisher.wake()
+                deadline = time.monotonic() + STOP_S
+                for thread in threads:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+                self._ring.close()
+                self._outbox.alive(self._clock.read().utc_ns)
+                self._outbox.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _stage(self, work: Callable[[Callable[[], None]], None], alive: Callable[[], None]) -> None:
+        try:
+            work(alive)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends the process, in run()
+            self._failure = self._failure or error
+            self._stop.set()
+
+    def _main(self) -> None:
+        every = {
+            _Every(ALIVE_S): lambda: self._outbox.alive(self._clock.read().utc_ns),
+            _Every(self._config.state.checkpoint_s): self._checkpoint,
+            _Every(STATE_S): self._publisher.announce,
+            _Every(TICK_S): self._watch,
+        }
+        while not self._stop.is_set():
+            try:
+                changes = self._machine.on(self._events.get(timeout=TICK_S))
+            except queue.Empty:
+                changes = self._machine.tick(time.monotonic_ns())
+            for change in changes:
+                self._apply(change)
+            self._settle_interrupted()
+            for timer, work in every.items():
+                if timer.due():
+                    work()
+
+    def _apply(self, change: Change) -> None:
+        """One change of the passage machine becomes a visit, a record or a fault."""
+        match change:
+            case Opened(passage):
+                self._open(passage)
+            case Closed(passage):
+                self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
+            case FaultChanged():
+                source = "loop" if change.loop is None else f"loop-{change.loop}"
+                self._fault(source, str(change.fault), active=change.active)
+
+    def _open(self, passage: Passage) -> None:
+        """A visit begins; if the daemon ended during one and the loop is still occupied, that one goes on."""
+        if passage.restarted and self._interrupted:
+            interrupted = self._interrupted.pop()
+            passage = replace(passage, id=interrupted.passage_id)
+            self._arrivals[passage.id] = interrupted.arrival
+        else:
+            self._arrivals[passage.id] = self._instant(passage.arrival_ns)
+            self._outbox.open_visit(passage.id, self._arrivals[passage.id])
+        self._visit_id, self._restarted = passage.id, passage.restarted
+        self._visits.open(passage)
+
+    def _settle_interrupted(self) -> None:
+        """Visits that the daemon did not see the end of, once it is clear that the loop is free: they get their records
+        all the same."""
+        if self._machine.state is State.BLIND:
+            self._seeing.restart()
+        elif self._interrupted and self._seeing.due():
+            for interrupted in self._interrupted:
+                self._record(
+                    ReadRecord(
+                        passage_id=interrupted.passage_id,
+                        arrival=interrupted.arrival,
+                        departure=self._instant(time.monotonic_ns()),
+                        ending=Ending.STOPPED,
+                        restarted=True,
+                        clock=self._clock_quality(),
+                        reading=PlateReading(text=None, no_read=NoRead.INTERRUPTED),
+                        model_id=self._plates.model_id,
+                        software=SOFTWARE,
+                    )
+                )
+            self._interrupted.clear()
+
+    def _finish(self, passage: Passage, reading: PlateReading) -> None:
+        """Runs in the reader's thread."""
+        self._record(
+            ReadRecord(
+                passage_id=passage.id,
+                arrival=self._arrivals.pop(passage.id),
+                departure=self._instant(passage.departure_ns or passage.arrival_ns),
+                ending=passage.ending or Ending.LEFT,
+                restarted=passage.restarted,
+                clock=self._clock_quality(),
+                reading=reading,
+                direction=passage.direction,
+                speed_kmh=passage.speed_kmh,
+                loop_faults=passage.loop_faults,
+                model_id=self._plates.model_id,
+                software=SOFTWARE,
+            )
+        )
+
+    def _record(self, record: ReadRecord) -> None:
+        self._outbox.append(record)
+        self._publisher.wake()
+        self._recent.append(to_json(visit_of(record)))
+        self._health.count("visits")
+        if record.reading.no_read is not None:
+            self._health.reject(str(record.reading.no_read))
+        logs.event(
+            log,
+            logging.INFO,
+            "visit",
+            "recorded",
+            outcome=str(record.reading.no_read or "read"),
+            frames=record.reading.frames_used,
+            plate_height_px=record.reading.quality.plate_height_px,
+            restarted=record.restarted,
+        )
+
+    def _boot(self) -> None:
+        """Sign the interval that the lane was down, and what it runs with."""
+        now = self._clock.read()
+        facts: list[tuple[str, str | int]] = [
+            ("software", SOFTWARE),
+            ("model", self._plates.model_id),
+            ("down_to", now.utc_ns),
+            *self._confinement.facts(),
+        ]
+        if self._outbox.last_alive_ns is not None:
+            facts.insert(2, ("down_from", self._outbox.last_alive_ns))
+        self._audit("boot", *facts)
+
+    def _fault(self, source: str, code: str, *, active: bool) -> None:
+        if self._health.fault(source, code if active else None):
+            level = logging.WARNING if active else logging.INFO
+            logs.event(log, level, "fault", "began" if active else "over", source=source, what=code)
+            self._audit("fault", ("source", source), ("what", code), ("active", int(active)))
+            self._publisher.announce()
+
+    def _camera_changed(self, state: CameraState) -> None:
+        """Runs in the camera's thread."""
+        if state.error is not None:
+            logs.error(log, state.error, logging.WARNING)
+        self._health.set(camera="ok" if state.live else "silent")
+        self._fault("camera", "" if state.error is None else state.error.code, active=not state.live)
+
+    def _audit(self, event: str, *facts: tuple[str, str | int]) -> None:
+        at = self._clock.read()
+        self._outbox.append(AuditRecord(event, Instant(at.utc_ns, at.monotonic_ns), self._clock_quality(), facts))
+        self._publisher.wake()
+
+    def _checkpoint(self) -> None:
+        at = self._instant(time.monotonic_ns())
+        self._outbox.append(CheckpointRecord(at, self._clock_quality(), self._outbox.depth))
+        self._publisher.wake()
+
+    def _watch(self) -> None:
+        """Feed the watchdog while every stage makes progress; leave at once when one does not."""
+        stuck = self._health.stuck()
+        if stuck:
+            raise StageStuck(f"no progress: {', '.join(stuck)}")
+        notify.alive()
+        if step_ns := self._clock.step_ns():
+            self._audit("clock-step", ("by_ms", round(step_ns / 1e6)))
+        self._health.set(
+            loop="lost" if self._machine.state is State.BLIND else "ok",
+            outbox=self._outbox.depth,
+            frames=self._feed.frames,
+        )
+
+    def _hear(self, event: LoopEvent) -> None:
+        """Runs in the loop's thread."""
+        self._events.put(event, timeout=STAGE_PATIENCE_S)
+
+    def _read_frame(self, lease: FrameLease) -> FrameReading:
+        """Runs in the reader's thread. Only the lane's part of the picture is looked at."""
+        picture = self._decoder.colour(lease)
+        try:
+            return self._plates.read_frame(_cropped(picture, self._config.reading.roi))
+        finally:
+            self._decoder.wipe()
+
+    def _instant(self, monotonic_ns: int) -> Instant:
+        now = self._clock.read()
+        return Instant(now.utc_ns - (now.monotonic_ns - monotonic_ns), monotonic_ns)
+
+    def _clock_quality(self) -> ClockQuality:
+        now = self._clock.read()
+        return ClockQuality(now.synchronised, now.bound_ms, now.source)
+
+
+class _Every:
+    """Due once each `period_s`, first after one period."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self.restart()
+
+    def restart(self) -> None:
+        self._next = time.monotonic() + self._period_s
+
+    def due(self) -> bool:
+        if time.monotonic() < self._next:
+            return False
+        self.restart()
+        return True
+
+
+def _driver(kind: str, chosen: config.Loop | config.Camera, folder: Path) -> Any:
+    """The driver that lane.toml names, built from its table."""
+    found = {point.name: point for point in entry_points(group=f"sealane.{kind}")}
+    if chosen.driver not in found:
+        raise DriverUnknown(f"no {kind} driver {chosen.driver!r}; there are: {', '.join(sorted(found))}")
+    driver = found[chosen.driver].load()
+    return driver(config.check(driver.Settings, chosen.device, where=f"lane.toml: {kind}.device", base=folder))
+
+
+def _cropped(picture: Any, roi: tuple[float, float, float, float] | None) -> Any:
+    if roi is None:
+        return picture
+    height, width = picture.shape[:2]
+    left, top, right, bottom = roi
+    return picture[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
