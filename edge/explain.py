@@ -4,8 +4,8 @@ Pure: numbers in, words out. A `Visit` holds nothing of a plate but its measures
 may not read records.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -77,28 +77,24 @@ class Explanation:
 
 def visit_of(record: ReadRecord) -> Visit:
     """What of a record explains it."""
-    reading, quality = record.reading, record.reading.quality
-    return Visit(
-        arrival_utc_ns=record.arrival.utc_ns,
-        presence_ms=(record.departure.monotonic_ns - record.arrival.monotonic_ns) / 1e6,
-        ending=record.ending,
-        restarted=record.restarted,
-        no_read=reading.no_read,
-        confidence=reading.confidence,
-        frames_seen=reading.frames_seen,
-        frames_used=reading.frames_used,
-        frames_agreeing=reading.frames_agreeing,
-        plates_in_frame=reading.plates_in_frame,
-        speed_kmh=record.speed_kmh,
-        loop_faults=record.loop_faults,
-        clock_synchronised=record.clock.synchronised,
-        plate_height_px=quality.plate_height_px,
-        sharpness=quality.sharpness,
-        clipped_share=quality.clipped_share,
-        brightness=quality.brightness,
-        exposure_us=quality.exposure_us,
-        gain=quality.gain,
-    )
+    return from_fields(asdict(record))
+
+
+def from_fields(record: Mapping[str, Any]) -> Visit:
+    """The same from a record's fields by name, as `sealane tail --json` has them. Raises VisitUnknown."""
+    try:
+        reading, arrival, departure = record["reading"], record["arrival"], record["departure"]
+        numbers = {
+            **reading,
+            **reading["quality"],
+            **record,
+            "arrival_utc_ns": arrival["utc_ns"],
+            "presence_ms": (departure["monotonic_ns"] - arrival["monotonic_ns"]) / 1e6,
+            "clock_synchronised": record["clock"]["synchronised"],
+        }
+        return from_json({field.name: numbers[field.name] for field in fields(Visit)})
+    except (KeyError, TypeError) as error:
+        raise VisitUnknown("these are not the fields of a read record") from error
 
 
 def to_json(visit: Visit) -> dict[str, Any]:

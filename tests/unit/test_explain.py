@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from edge import explain as explaining
+from edge.commands.explain import command
 from edge.errors import VisitUnknown
-from edge.explain import Visit, explain, from_json, to_json, visit_of
+from edge.explain import Visit, explain, from_fields, from_json, to_json, visit_of
 from edge.reading import reader
 from edge.record import (
     Alternative,
@@ -133,9 +136,45 @@ def test_a_record_becomes_numbers_without_its_plate_and_they_go_through_json_unc
     assert visit.presence_ms == 1200
 
 
-@given(
-    st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner))
-)
+@given(st.dictionaries(st.sampled_from(sorted(to_json(GOOD))), st.none() | st.text() | st.lists(st.none())) | st.text())
 def test_anything_else_is_refused_with_a_code(value: object) -> None:
     with pytest.raises(VisitUnknown):
         from_json(value)
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"reading": None}, {"reading": {"quality": {}}, "arrival": {}, "departure": {}}]
+)
+def test_lines_of_another_kind_are_refused_with_a_code(record: dict[str, object]) -> None:
+    with pytest.raises(VisitUnknown):
+        from_fields(record)
+
+
+def test_lines_of_tail_become_words() -> None:
+    quality = {"plate_height_px": 14.0, "sharpness": 0.5, "clipped_share": 0.0, "brightness": 90.0}
+    record = {
+        "passage_id": "00" * 16,
+        "arrival": {"utc_ns": GOOD.arrival_utc_ns, "monotonic_ns": 10},
+        "departure": {"utc_ns": GOOD.arrival_utc_ns, "monotonic_ns": 900_000_010},
+        "ending": "left",
+        "restarted": False,
+        "clock": {"synchronised": True, "bound_ms": 1.0, "source": ""},
+        "speed_kmh": None,
+        "loop_faults": [],
+        "reading": {
+            **{"text": None, "no_read": "too-small", "confidence": 0.0, "plates_in_frame": 1},
+            **{"frames_seen": 9, "frames_used": 9, "frames_agreeing": 0},
+            "quality": {**quality, "exposure_us": 500.0, "gain": None},
+        },
+    }
+    lines = [
+        {"event": "receipt", "lane": "north-1"},
+        {"event": "message", "kind": "c", "record": {"outbox_depth": 0}},
+        {"event": "message", "kind": "r", "record": None},
+        {"event": "message", "kind": "r", "record": record},
+    ]
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, ["-"], input="\n".join(map(json.dumps, lines)))
+    assert "not read, because the plate was too small" in result.output
+    assert "plate height 14 px (needs 20)" in result.output
