@@ -31,6 +31,7 @@ from edge.seal.envelope import EpochLink, Sealer
 from edge.seal.receipt import Receipt
 
 PAGE_BYTES = 4096
+WAL_PAGES = 256
 FORMAT = 1
 APPLICATION_ID = 0x5EA1A11E
 GAP_REASON = "outbox-full"
@@ -40,7 +41,8 @@ MESSAGE_PAGES = 8
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """bytes: most that the file may take; ballast_bytes: given back to a full file system so that work can go on."""
+    """bytes: most that the file may take; ballast_bytes: given back to a full file system so that work can go on, and
+    therefore more than the WAL_PAGES of the write-ahead log."""
 
     bytes: int = 256 << 20
     ballast_bytes: int = 4 << 20
@@ -205,7 +207,8 @@ class Outbox:
 
     def _append(self, record: LaneRecord) -> tuple[int, int]:
         with self._transaction():
-            while self._room() < self._limits.reserve_pages and self._give_up_oldest():
+            wanted = MESSAGE_PAGES if self._on_ballast else self._limits.reserve_pages
+            while self._room() < wanted and self._give_up_oldest():
                 pass
             keep = self._room() >= MESSAGE_PAGES or self._on_ballast
             if not keep and not isinstance(record, ReadRecord):
@@ -315,7 +318,7 @@ class Outbox:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA wal_autocheckpoint = 256")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         db.execute(f"PRAGMA max_page_count = {self._limits.pages}")
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -359,10 +362,13 @@ class Outbox:
         return not self._ballast.exists()
 
     def _release_ballast(self) -> bool:
-        """Give the file system its room back; False if there was none to give."""
-        there = self._ballast.exists()
-        self._ballast.unlink(missing_ok=True)
-        return there
+        """Make room on the file system, and empty the write-ahead log into it; False if there was none to give."""
+        if self._on_ballast:
+            return False
+        self._ballast.unlink()
+        with _translated(self._path):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return True
 
     def _restore_ballast(self) -> None:
         """Take the room again once the file system has it; until then the outbox does not grow."""

@@ -67,7 +67,7 @@ EVERY_KIND = (READ, NO_READ, CHECKPOINT, GAP, AUDIT)
 
 def read(**changes: Any) -> ReadRecord:
     """A read of its own passage."""
-    return dataclasses.replace(READ, passage_id=os.urandom(16), **changes)
+    return dataclasses.replace(READ, **{"passage_id": os.urandom(16), **changes})
 
 
 def signing_key(kind: KeyType = KeyType.ED25519, name: str = "lane") -> PrivateKey:
@@ -91,7 +91,8 @@ def sealer(lane: str = "lane-1", *kinds: KeyType, signs_with: KeyType = KeyType.
     return Sealer(lane, FileSigner(signing_key(signs_with)), recipients, 3, now_ns=lambda: NOW.utc_ns)
 
 
-SMALL = Limits(bytes=1 << 20, ballast_bytes=1 << 16)
+SMALL = Limits(bytes=56 * 4096, ballast_bytes=1 << 16)
+"""Room for some 130 messages."""
 
 
 def outbox(folder: Path, limits: Limits = SMALL, previous: EpochLink | None = None) -> Outbox:

@@ -1,0 +1,375 @@
+import dataclasses
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edge.errors import (
+    OutboxCorrupt,
+    OutboxForeign,
+    OutboxFull,
+    OutboxLocked,
+    OutboxUnavailable,
+    ReceiptRefused,
+    RecordInvalid,
+)
+from edge.outbox import OpenVisit, Outbox, Sealed
+from edge.record import Kind
+from edge.seal import envelope
+from edge.seal.chain import ChainVerifier, Finding
+from edge.seal.envelope import Envelope, EpochLink
+from edge.seal.opener import FileOpener
+from edge.seal.receipt import Receipt
+from tests.sealing import AUDIT, CHECKPOINT, NOW, READ, SMALL, outbox, read, recipient_key, sealer, signing_key
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Outbox]:
+    with outbox(tmp_path) as opened:
+        yield opened
+
+
+def everything(box: Outbox, page: int = 7) -> list[Sealed]:
+    """All that waits, taken page by page as a publisher does."""
+    found: list[Sealed] = []
+    while more := box.pending(found[-1].place if found else 0, page):
+        found += more
+    return found
+
+
+def opened(sealed: Sealed) -> Envelope:
+    found = envelope.parse(sealed.payload)
+    envelope.verify(found, signing_key().public)
+    assert (found.header.epoch, found.header.seq, found.header.kind) == (sealed.epoch, sealed.seq, sealed.kind)
+    return found
+
+
+def receipt(box: Outbox, up_to: int) -> Receipt:
+    """What an honest collector says once it has all of that."""
+    messages = {one.seq: opened(one) for one in everything(box)}
+    digests = {seq: one.digest for seq, one in messages.items()}
+    digests |= {one.header.gap.last_seq: one.header.gap.last_hash for one in messages.values() if one.header.gap}
+    return Receipt("lane-1", box.position.epoch, up_to, digests[up_to], NOW.utc_ns)
+
+
+def fill(box: Outbox, reads: int = 250) -> None:
+    box.append(AUDIT)
+    for number in range(reads):
+        box.append(read() if number % 50 else CHECKPOINT)
+
+
+def test_numbers_run_from_one_and_the_chain_holds(box: Outbox) -> None:
+    epoch = box.position.epoch
+    assert [box.append(record) for record in (AUDIT, READ, CHECKPOINT)] == [(epoch, 1), (epoch, 2), (epoch, 3)]
+    verifier = ChainVerifier("lane-1", from_start=True)
+    assert [verifier.accept(opened(one)).finding for one in everything(box)] == [
+        Finding.NEW_EPOCH, Finding.IN_ORDER, Finding.IN_ORDER
+    ]  # fmt: skip
+    assert box.depth == 3
+
+
+def test_what_was_appended_is_there_after_a_restart_and_the_chain_goes_on(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        box.append(AUDIT)
+        before = everything(box)
+    with outbox(tmp_path) as box:
+        assert everything(box) == before
+        assert box.append(READ) == (before[0].epoch, 2)
+        assert opened(everything(box)[1]).header.prev == opened(before[0]).digest
+
+
+def test_only_sealed_bytes_touch_the_disk(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        box.append(READ)
+    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"AB12CDE" not in raw
+    assert READ.model_id.encode() not in raw
+
+
+def test_a_fresh_epoch_carries_the_link_it_was_given_or_none(tmp_path: Path) -> None:
+    link = EpochLink(2**64 - 1, bytes(range(32)))
+    for folder, previous in (("linked", link), ("none", None)):
+        (tmp_path / folder).mkdir()
+        with outbox(tmp_path / folder, previous=previous) as box:
+            box.append(AUDIT)
+            assert opened(everything(box)[0]).header.prev == previous
+
+
+def test_every_fresh_file_is_an_epoch_of_its_own(tmp_path: Path) -> None:
+    epochs = set()
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        with outbox(tmp_path / str(number)) as box:
+            epochs.add(box.position.epoch)
+    assert len(epochs) == 5
+
+
+def test_a_receipt_lets_go_of_what_it_covers_and_of_nothing_more(box: Outbox) -> None:
+    for _ in range(5):
+        box.append(read())
+    assert box.confirm(receipt(box, 3)) == 3
+    assert [one.seq for one in everything(box)] == [4, 5]
+    assert box.confirm(receipt(box, 5)) == 2
+    assert box.depth == 0
+
+
+def test_a_receipt_again_or_late_changes_nothing(box: Outbox) -> None:
+    for _ in range(5):
+        box.append(read())
+    second, fourth = receipt(box, 2), receipt(box, 4)
+    assert box.confirm(fourth) == 4
+    assert box.confirm(fourth) == 0
+    assert box.confirm(second) == 0
+    assert box.depth == 1
+
+
+@pytest.mark.parametrize("change", [{"lane": "lane-2"}, {"epoch": 1}, {"up_to_seq": 4}, {"head": bytes(32)}])
+def test_a_receipt_that_does_not_fit_what_was_sent_is_refused(box: Outbox, change: dict[str, object]) -> None:
+    for _ in range(3):
+        box.append(read())
+    with pytest.raises(ReceiptRefused):
+        box.confirm(dataclasses.replace(receipt(box, 3), **change))  # type: ignore[arg-type]
+    assert box.depth == 3
+
+
+def test_a_read_closes_its_visit_in_the_same_stroke(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        assert box.interrupted == ()
+        box.open_visit(READ.passage_id, NOW)
+        box.open_visit(b"another visit...", NOW)
+        box.append(READ)
+    with outbox(tmp_path) as box:
+        assert box.interrupted == (OpenVisit(b"another visit...", NOW),)
+
+
+def test_a_read_that_could_not_be_sealed_leaves_its_visit_open_and_takes_no_number(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        box.open_visit(READ.passage_id, NOW)
+        with pytest.raises(RecordInvalid):
+            box.append(dataclasses.replace(READ, direction="up"))
+        assert box.position.next_seq == 1
+    with outbox(tmp_path) as box:
+        assert [visit.passage_id for visit in box.interrupted] == [READ.passage_id]
+
+
+def test_the_next_process_learns_when_this_one_was_last_alive(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        assert box.last_alive_ns is None
+        box.alive(NOW.utc_ns)
+    with outbox(tmp_path) as box:
+        assert box.last_alive_ns == NOW.utc_ns
+
+
+def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
+    with outbox(tmp_path), pytest.raises(OutboxLocked):
+        outbox(tmp_path)
+    outbox(tmp_path).close()
+
+
+def test_another_lanes_outbox_is_refused(tmp_path: Path) -> None:
+    outbox(tmp_path).close()
+    with pytest.raises(OutboxForeign):
+        Outbox.open(tmp_path / "outbox.sqlite", sealer("lane-2"))
+
+
+def test_another_programs_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE guests (name TEXT)")
+    other.close()
+    with pytest.raises(OutboxForeign):
+        outbox(tmp_path)
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT count(*) FROM guests").fetchone() == (0,)
+    other.close()
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all, but long enough to be looked at" * 40, None])
+def test_a_damaged_file_is_named_and_not_replaced(tmp_path: Path, damage: bytes | None) -> None:
+    path = tmp_path / "outbox.sqlite"
+    with outbox(tmp_path) as box:
+        for _ in range(40):
+            box.append(read())
+    data = bytearray(path.read_bytes())
+    data[8192 : 8192 + 4096] = b"\xa5" * 4096
+    path.write_bytes(damage or data)
+    with pytest.raises(OutboxCorrupt):
+        outbox(tmp_path)
+    assert path.read_bytes() == (damage or data)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutboxUnavailable):
+        outbox(tmp_path / "nowhere")
+
+
+def test_other_recipients_take_over_from_one_record_to_the_next(box: Outbox) -> None:
+    box.append(READ)
+    box.use(dataclasses.replace(sealer(), recipients=(recipient_key(name="next").public,)))
+    box.append(READ)
+    first, second = (opened(one) for one in everything(box))
+    assert envelope.open_record(first, FileOpener(recipient_key())) == READ
+    assert envelope.open_record(second, FileOpener(recipient_key(name="next"))) == READ
+    with pytest.raises(OutboxForeign):
+        box.use(sealer("lane-2"))
+
+
+def test_a_full_outbox_gives_up_the_oldest_reads_and_declares_it(box: Outbox, tmp_path: Path) -> None:
+    fill(box)
+    assert box.given_up > 0
+    assert (tmp_path / "outbox.sqlite").stat().st_size <= SMALL.bytes
+    verifier = ChainVerifier("lane-1", from_start=True)
+    verdicts = [verifier.accept(opened(one)) for one in everything(box)]
+    assert not any(verdict.alarm for verdict in verdicts)
+    declared = [verdict.missing for verdict in verdicts if verdict.finding is Finding.DECLARED]
+    assert sum(last - first + 1 for first, last in filter(None, declared)) == box.given_up
+    assert verifier.holes(box.position.epoch) == []
+    assert {one.kind for one in everything(box) if one.seq <= 2 or one.kind is Kind.CHECKPOINT} >= {Kind.AUDIT}
+
+
+def test_nothing_but_reads_is_ever_given_up(box: Outbox) -> None:
+    fill(box)
+    kept = [one.kind for one in everything(box)]
+    assert kept.count(Kind.CHECKPOINT) == 250 // 50
+    assert kept.count(Kind.AUDIT) == 1
+
+
+def test_full_of_what_may_not_be_given_up_it_gives_up_new_reads_and_refuses_the_rest(box: Outbox) -> None:
+    with pytest.raises(OutboxFull):  # noqa: PT012 - which of them is the first to be refused is not the question
+        for _ in range(400):
+            box.append(CHECKPOINT)
+    _, seq = box.append(READ)
+    assert box.given_up == 1
+    assert box.position.next_seq == seq + 1
+    box.confirm(receipt(box, seq - 1))
+    declared = everything(box)
+    assert [one.kind for one in declared] == [Kind.GAP]
+    assert opened(declared[0]).header.gap == envelope.Gap(seq, seq, opened(declared[0]).header.prev or b"")
+
+
+def test_what_a_collector_got_before_it_was_given_up_needs_no_declaring(box: Outbox) -> None:
+    for _ in range(40):
+        box.append(read())
+    early = {one.seq: opened(one) for one in everything(box)}
+    fill(box)
+    assert box.given_up > 50
+    within, last = early[30].digest, early[40].digest
+    assert box.confirm(Receipt("lane-1", box.position.epoch, 30, within, NOW.utc_ns)) == 0  # its digest is forgotten
+    assert box.confirm(Receipt("lane-1", box.position.epoch, 40, last, NOW.utc_ns)) == 1  # an epoch's first is kept
+    gaps = [opened(one).header.gap for one in everything(box) if one.kind is Kind.GAP]
+    assert next(gap.first_seq for gap in gaps if gap) == 43
+
+
+def test_a_window_of_three_unconfirmed_messages_is_enough_to_drain_a_full_outbox(box: Outbox) -> None:
+    """Many gaps, declared at the end of the chain: each must come in the place of what it replaces, and go again."""
+    box.append(AUDIT)
+    for number in range(300):
+        box.append(CHECKPOINT if number % 3 == 0 else read())
+    verifier = ChainVerifier("lane-1", from_start=True)
+    digests: dict[int, bytes] = {}
+    epoch = box.position.epoch
+    for _ in range(1000):
+        batch = box.pending(limit=3)
+        if not batch:
+            break
+        for one in batch:
+            found = opened(one)
+            assert not verifier.accept(found).alarm
+            digests[one.seq] = found.digest
+            if found.header.gap:
+                digests[found.header.gap.last_seq] = found.header.gap.last_hash
+        up_to = verifier.complete_up_to(epoch)
+        box.confirm(Receipt("lane-1", epoch, up_to, digests[up_to], NOW.utc_ns))
+    assert box.depth == 0
+    assert verifier.holes(epoch) == []
+
+
+def test_threads_append_and_confirm_without_losing_a_number(box: Outbox) -> None:
+    def append() -> None:
+        for _ in range(25):
+            box.append(read())
+
+    threads = [threading.Thread(target=append) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    confirmed = 0
+    while any(thread.is_alive() for thread in threads):
+        if waiting := box.pending(limit=10):
+            confirmed += box.confirm(
+                Receipt("lane-1", waiting[-1].epoch, waiting[-1].seq, opened(waiting[-1]).digest, 1)
+            )
+    for thread in threads:
+        thread.join()
+    assert box.position.next_seq == 101
+    assert confirmed + box.depth == 100
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Against a plain model: every number is with the collector, waiting, or declared, whatever happened in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.box = outbox(self.folder)
+        self.box.append(AUDIT)
+        self.verifier = ChainVerifier("lane-1", from_start=True)
+        self.digests: dict[int, bytes] = {}
+
+    def teardown(self) -> None:
+        self.box.close()
+        shutil.rmtree(self.folder)
+
+    @rule(count=st.integers(1, 60))
+    def reads_come(self, count: int) -> None:
+        for _ in range(count):
+            self.box.append(read())
+
+    @rule()
+    def a_checkpoint_is_due(self) -> None:
+        self.box.append(CHECKPOINT)
+
+    @rule()
+    def the_process_ends_and_starts_again(self) -> None:
+        self.box.close()
+        self.box = outbox(self.folder)
+
+    @rule(limit=st.integers(1, 60), lost=st.sets(st.integers(0, 59), max_size=5))
+    def some_arrive(self, limit: int, lost: set[int]) -> None:
+        for number, one in enumerate(self.box.pending(limit=limit)):
+            if number not in lost:
+                found = opened(one)
+                assert self.verifier.accept(found).finding not in (Finding.FORK, Finding.UNLINKED_EPOCH)
+                self.digests[one.seq] = found.digest
+                if found.header.gap:
+                    self.digests[found.header.gap.last_seq] = found.header.gap.last_hash
+
+    @precondition(lambda self: self.digests)
+    @rule()
+    def a_receipt_arrives(self) -> None:
+        epoch = self.box.position.epoch
+        up_to = self.verifier.complete_up_to(epoch)
+        if up_to in self.digests:
+            self.box.confirm(Receipt("lane-1", epoch, up_to, self.digests[up_to], NOW.utc_ns))
+
+    @invariant()
+    def every_number_is_accounted_for(self) -> None:
+        covered = set(self.digests)
+        for one in everything(self.box, 40):
+            covered.add(one.seq)
+            gap = envelope.parse(one.payload).header.gap
+            if gap:
+                covered |= set(range(gap.first_seq, gap.last_seq + 1))
+        epoch = self.box.position.epoch
+        covered |= set(range(1, self.verifier.complete_up_to(epoch) + 1))
+        assert set(range(1, self.box.position.next_seq)) <= covered
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = settings(max_examples=6, stateful_step_count=12, deadline=None)
