@@ -23,6 +23,8 @@ from drivers.clock import Clock
 from drivers.loop.base import LoopDetector, LoopEvent
 from drivers.loop.watch import LoopWatcher
 from edge import config, logs, notify
+from edge.aim.eye import Eye
+from edge.aim.session import AimSession
 from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
 from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
@@ -114,8 +116,20 @@ class Daemon:
             receipt_timeout_s=settings.state.receipt_timeout_s,
             state=self._health.state,
         )
+        self._aim = AimSession(
+            self._ring,
+            lambda: Eye(settings.reading.roi),
+            loop=lambda: str(self._machine.state),
+            picture_allowed=lambda: False,  # for the owner's signed policy to allow, never for lane.toml
+            audit=lambda *facts: self._audit("aim", *facts),
+        )
         self._control = ControlServer(
-            socket_path(settings.state.directory), {"status": self._health.state, "visits": lambda: list(self._recent)}
+            socket_path(settings.state.directory),
+            {
+                "status": self._health.state,
+                "visits": lambda: list(self._recent),
+                **self._aim.handlers(),
+            },
         )
         self._recent: deque[dict[str, Any]] = deque(maxlen=VISITS_KEPT)
         self._interrupted = list(self._outbox.interrupted)
@@ -150,6 +164,7 @@ class Daemon:
             finally:
                 notify.stopping()
                 self._stop.set()
+                self._aim.stop()
                 self._publisher.wake()
                 deadline = time.monotonic() + STOP_S
                 for thread in threads:
