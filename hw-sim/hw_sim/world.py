@@ -10,14 +10,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hw_sim.rain import Window, falling
 from hw_sim.scenery import scenery
 from hw_sim.vehicle import Vehicle, shadow
 from hw_sim.view import Image, Roi, SeenFace, View
 
-GRAINS = 4
+GRAINS = 6
 LENS_SIGMA_PX = 0.55
 LEAST_BLUR_PX = 0.3
 MAX_BLUR_PX = 25
+WET_ROAD_LOSS = 0.3
+WET_GLOW_LOSS = 0.35
+"""A film of water takes this share of the light in a cloudburst."""
 LAMP_REACH_M = 7.0
 """At this distance the camera's infrared lamp lights a plate as the exposure was set for."""
 
@@ -35,7 +39,7 @@ class Light:
 
     @classmethod
     def day(cls, exposure_us: float = 1000.0, rain: float = 0.0) -> "Light":
-        return cls(exposure_us=exposure_us, rain=rain, ambient=1.0 - 0.35 * rain, noise=2.5 + 2.5 * rain)
+        return cls(exposure_us=exposure_us, rain=rain, ambient=1.0 - 0.2 * rain, noise=2.5 + 2.5 * rain)
 
     @classmethod
     def infrared(cls, exposure_us: float = 1000.0, rain: float = 0.0) -> "Light":
@@ -59,6 +63,7 @@ class World:
         self._light = light
         self._rng = np.random.default_rng((seed, 0))
         self._ground = self._lit_scenery(scenery(self._rng, view, loops))
+        self._window = Window.wet(self._rng, (view.height, view.width), light.rain)
         self._grain = self._grains()
         self._shadow = shadow()
         self._flare = _flare()
@@ -68,6 +73,7 @@ class World:
         picture = self._ground.copy()
         for one in sorted(placed, key=lambda p: -p.front_y):
             self._draw(picture, one)
+        self._window.smear(picture)
         self._add_grain(picture)
         return np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR), np.uint8) if self._light.night else picture
 
@@ -100,7 +106,9 @@ class World:
         if not self._light.night:
             return image if self._light.ambient == 1.0 else _scaled(image, self._light.ambient)
         lamp = LAMP_REACH_M / max(face.away_m, 2.0)
-        return _scaled(image, 0.95 * lamp**1.3 if face.face.texture.glow else min(0.05 + 0.2 * lamp**2, 0.9))
+        if face.face.texture.glow:
+            return _scaled(image, 0.95 * lamp**1.3 * (1 - WET_GLOW_LOSS * self._light.rain))
+        return _scaled(image, min(0.05 + 0.2 * lamp**2, 0.9))
 
     def _darken(self, picture: Image, one: Placed) -> None:
         """The shadow beneath."""
@@ -145,7 +153,8 @@ class World:
             return
         for x, z in one.vehicle.lamps:
             centre = self._view.project(np.array([[x, one.front_y, z]]))[0]
-            size = int(np.clip(2600 * (0.3 + 0.7 * one.vehicle.glare) / one.front_y**0.8, 24, 800))
+            share = (0.3 + 0.7 * one.vehicle.glare) / one.front_y**0.8
+            size = int(np.clip(2.0 * share * self._view.width, 24, self._view.width // 2))
             halo = cv2.resize(self._flare, (size, size), interpolation=cv2.INTER_LINEAR)
             left, top = int(centre[0]) - size // 2, int(centre[1]) - size // 2
             x0, y0, x1, y1 = (
@@ -162,7 +171,7 @@ class World:
 
     def _lit_scenery(self, ground: Image) -> Image:
         if not self._light.night:
-            return _scaled(ground, self._light.ambient)
+            return _scaled(ground, self._light.ambient * (1 - WET_ROAD_LOSS * self._light.rain))
         grey = cv2.cvtColor(ground, cv2.COLOR_BGR2GRAY).astype(np.float32)
         _, y = self._view.ground()
         lamp = self._light.ambient + 0.22 * (LAMP_REACH_M / np.clip(y, 3, 400)) ** 2
@@ -172,16 +181,26 @@ class World:
         return np.asarray(np.clip(grey * np.minimum(lamp, 0.7) * cone, 0, 255), np.uint8)
 
     def _grains(self) -> list[tuple[Image, Image]]:
-        """Noise as what it adds and what it takes, larger than the frame so that each frame cuts its own piece."""
+        """Noise, and rain, as what it adds and what it takes, larger than the frame: each frame cuts its own piece."""
+        light = self._light
         shape = (self._view.height + 64, self._view.width + 64)
-        full = shape if self._light.night else (*shape, 3)
+        full = shape if light.night else (*shape, 3)
         grains = []
         for _ in range(GRAINS):
             noise = cv2.GaussianBlur(self._rng.normal(0, 1, full).astype(np.float32), (3, 3), 0.6)
-            noise = noise * np.float32(self._light.noise / noise.std())
-            grains.append(
-                (np.maximum(np.rint(noise), 0).astype(np.uint8), np.maximum(np.rint(-noise), 0).astype(np.uint8))
-            )
+            noise = noise * np.float32(light.noise / noise.std())
+            takes = np.asarray(np.maximum(np.rint(-noise), 0), np.uint8)
+            if light.rain:
+                drops = falling(
+                    self._rng,
+                    shape,
+                    light.rain,
+                    focal_px=self._view.focal_px,
+                    exposure_us=light.exposure_us,
+                    night=light.night,
+                )
+                noise = noise + (drops if light.night else drops[..., None])
+            grains.append((np.asarray(np.clip(np.rint(noise), 0, 255), np.uint8), takes))
         return grains
 
     def _add_grain(self, picture: Image) -> None:

@@ -91,6 +91,20 @@ def test_a_fast_vehicle_is_blurred_and_a_slow_one_is_not() -> None:
     assert sharpness(36.0) < sharpness(12.0) < sharpness(1.4)
 
 
+@pytest.mark.parametrize("night", [False, True])
+def test_rain_falls_through_the_picture_and_dims_the_plate(night: bool) -> None:
+    dry = world_of(night=night)
+    wet = World(SMALL, Light.infrared(rain=1.0) if night else Light.day(rain=1.0), LOOPS, 1)
+    placed = Placed(vehicle_of("de", night=night), 7.0, 5.0)
+    assert np.percentile(cut(wet, placed), 75) < 0.9 * np.percentile(cut(dry, placed), 75)
+    drops = wet.frame([]).astype(np.int16) - wet.frame([])
+    assert (np.abs(drops) > 6 * dry_noise(dry)).sum() > 50
+
+
+def dry_noise(world: World) -> float:
+    return float((world.frame([]).astype(np.int16) - world.frame([])).std())
+
+
 def test_a_vehicle_can_pass_the_camera_without_a_trace() -> None:
     world = world_of()
     empty = world.frame([]).astype(np.int16)
