@@ -1,0 +1,147 @@
+"""One port over two runtimes: whichever is installed takes the shipped models and keeps its word."""
+
+import json
+import shutil
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.errors import ManifestInvalid, ManifestMismatch, ModelRefused, RuntimeMissing
+from edge.reading import runtime
+from edge.reading.bundle import load_bundle
+from edge.reading.runtime import RUNTIMES, Network, TensorSpec, decode, installed_runtime
+
+SHIPPED = Path(str(files("models")))
+INSTALLED = [name for name in RUNTIMES if find_spec(name)]
+
+
+@pytest.fixture(params=INSTALLED)
+def only(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each installed runtime in turn, as if it were the only one."""
+    name = str(request.param)
+    monkeypatch.setattr(runtime, "find_spec", lambda asked: find_spec(asked) if asked == name else None)
+    return name
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A copy of the shipped bundle, to be spoilt."""
+    for name in ("manifest.json", "detector.tflite", "ocr.tflite"):
+        shutil.copy(SHIPPED / name, tmp_path)
+    return tmp_path
+
+
+def manifest_of(folder: Path) -> Any:
+    return json.loads((folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("section", ["detector", "ocr"])
+def test_a_shipped_model_runs_as_its_manifest_says(only: str, section: str) -> None:
+    assert installed_runtime() == only
+    entry = manifest_of(SHIPPED)[section]
+    network = Network((SHIPPED / entry["file"]).read_bytes(), threads=1)
+    (spec,) = network.inputs
+    codes = np.random.default_rng(1).integers(-128, 128, spec.shape, np.int8)
+    first, second = network.run(codes), network.run(codes)
+    for tensor, again, said in zip(first, second, entry["outputs"], strict=True):
+        assert tensor.dtype == np.int8
+        assert list(tensor.shape) == said["shape"]
+        assert np.array_equal(tensor, again)
+    assert any(not np.array_equal(a, b) for a, b in zip(first, network.run(~codes), strict=True))
+
+
+def test_what_a_pass_returned_stays_when_the_next_runs(only: str) -> None:
+    network = Network((SHIPPED / "detector.tflite").read_bytes(), threads=1)
+    shape = network.inputs[0].shape
+    (kept, *_) = network.run(np.full(shape, 100, np.int8))
+    copy = kept.copy()
+    network.run(np.random.default_rng(1).integers(-128, 128, shape, np.int8))
+    assert np.array_equal(kept, copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"TFL3", b"not a model at all" * 100])
+def test_bytes_that_are_no_model_are_refused(only: str, content: bytes) -> None:
+    with pytest.raises(ModelRefused):
+        Network(content, threads=1)
+
+
+def test_without_a_runtime_the_error_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeMissing, match="ai_edge_litert, tflite_runtime"):
+        Network(b"", threads=1)
+
+
+def test_codes_are_decoded_by_scale_and_zero_point() -> None:
+    spec = TensorSpec((3,), "int8", 0.5, -3)
+    assert decode(np.array([-128, -3, 127], np.int8), spec).tolist() == [-62.5, 0.0, 65.0]
+
+
+def test_a_bundle_in_a_folder_is_the_shipped_one(bundle: Path) -> None:
+    assert load_bundle(bundle, threads=1).model_id == load_bundle(None, threads=1).model_id
+
+
+def test_any_change_of_the_manifest_is_another_model(bundle: Path) -> None:
+    before = load_bundle(bundle, threads=1).model_id
+    manifest = manifest_of(bundle)
+    manifest["detector"]["threshold"] = 0.9
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert load_bundle(bundle, threads=1).model_id != before
+
+
+def test_a_model_that_is_not_the_manifests_is_refused(bundle: Path) -> None:
+    content = bytearray((bundle / "ocr.tflite").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "ocr.tflite").write_bytes(content)
+    with pytest.raises(ManifestMismatch, match=r"ocr\.tflite is not the file"):
+        load_bundle(bundle, threads=1)
+
+
+@pytest.mark.parametrize(
+    ("side", "key", "value"),
+    [
+        ("inputs", "shape", [1, 64, 64, 1]),
+        ("inputs", "zero_point", 0),
+        ("outputs", "scale", 0.5),
+        ("outputs", "dtype", "uint8"),
+    ],
+)
+def test_tensors_other_than_the_manifest_says_are_refused(bundle: Path, side: str, key: str, value: object) -> None:
+    manifest = manifest_of(bundle)
+    manifest["detector"][side][0][key] = value
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ManifestMismatch, match=f"other {side}"):
+        load_bundle(bundle, threads=1)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda manifest: manifest | {"format": 2},
+        lambda manifest: {key: value for key, value in manifest.items() if key != "ocr"},
+        lambda manifest: manifest | {"detector": []},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"file": "../detector.tflite"}},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"file": "absent.tflite"}},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"inputs": [{"shape": "?"}]}},
+        lambda manifest: [],
+    ],
+)
+def test_a_manifest_that_says_too_little_is_refused(bundle: Path, spoil: Any) -> None:
+    (bundle / "manifest.json").write_text(json.dumps(spoil(manifest_of(bundle))))
+    with pytest.raises(ManifestInvalid):
+        load_bundle(bundle, threads=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'"text"', b" " * 300_000])
+def test_a_manifest_that_is_no_json_object_of_bounded_size_is_refused(bundle: Path, content: bytes) -> None:
+    (bundle / "manifest.json").write_bytes(content)
+    with pytest.raises(ManifestInvalid):
+        load_bundle(bundle, threads=1)
+
+
+def test_a_folder_without_a_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestInvalid):
+        load_bundle(tmp_path, threads=1)
