@@ -8,6 +8,7 @@ Sources: kernel Documentation/userspace-api/landlock.rst and uapi/linux/landlock
 """
 
 import ctypes
+import logging
 import os
 import resource
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from edge import logs
 from edge.config import LaneConfig
 from edge.errors import ConfineIncomplete, ConfinePath
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 """Ports of device URLs that name none."""
@@ -81,12 +85,13 @@ def policy_for(config: LaneConfig, environ: Mapping[str, str] = os.environ) -> C
 
 
 def confine(policy: ConfinePolicy) -> ConfineReport:
-    """Give up what a lane does not need, for good, and say what is on.
+    """Give up what a lane does not need, for good, and say what is on: as a report, and in the log.
 
     Call it once, with the directories of `write_beneath` made and before any thread is started. Raises ConfinePath
     where such a directory can't be opened, ConfineIncomplete where mode is "require" and a needed measure can't be had.
     """
     if policy.mode is Mode.OFF:
+        logs.event(log, logging.WARNING, "confine", "off: nothing is confined")
         return ConfineReport(policy.mode, ())
     measures = (
         _new_privileges(),
@@ -99,6 +104,10 @@ def confine(policy: ConfinePolicy) -> ConfineReport:
     report = ConfineReport(policy.mode, measures)
     if policy.mode is Mode.REQUIRE and report.missing:
         raise ConfineIncomplete("; ".join(f"{m.name}: {m.why}" for m in report.missing))
+    logs.event(log, logging.INFO, "confine", "confined", **{m.name: m.why for m in measures if m.on})
+    for m in measures:
+        if not m.on:
+            logs.event(log, logging.WARNING if m.needed else logging.INFO, "confine", "off", measure=m.name, why=m.why)
     return report
 
 

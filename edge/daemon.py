@@ -285,6 +285,7 @@ class Daemon:
 
     def _boot(self) -> None:
         """Sign the interval that the lane was down, and what it runs with."""
+        self._health.set(confinement=dict(self._confinement.facts()))
         now = self._clock.read()
         facts: list[tuple[str, str | int]] = [
             ("software", SOFTWARE),
