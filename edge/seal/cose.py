@@ -61,13 +61,11 @@ _SUITES = (
 )
 HPKE_INTEGRATED = dict(zip((35, 37, 39, 41, 42, 43, 44, 45), _SUITES, strict=True))
 """HPKE-0 to HPKE-7 by COSE algorithm number, as draft-ietf-cose-hpke-24 assumes them."""
-HPKE_4_KE, HPKE_7_KE = 50, 53
-HPKE_9_KE = -65546
-"""MLKEM768-X25519, SHAKE256, AES-256-GCM (draft-ietf-cose-hpke-pq-pqt): a private number until one is assigned."""
+HPKE_4_KE, HPKE_7_KE, HPKE_9_KE = 50, 53, 57
 HPKE_KEY_ENCRYPTION = dict(zip(range(46, 54), _SUITES, strict=True)) | {
     HPKE_9_KE: hpke.Suite(hpke.MLKEM768_X25519, hpke.SHAKE256, hpke.AES_256_GCM)
 }
-"""HPKE-0-KE to HPKE-7-KE, and HPKE-9-KE."""
+"""HPKE-0-KE to HPKE-7-KE, and HPKE-9-KE as draft-ietf-cose-hpke-pq-pqt assumes it."""
 
 
 @dataclass(frozen=True, slots=True)
