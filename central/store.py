@@ -33,7 +33,8 @@ SCHEMA_VERSION = 1
 ROWS_A_STEP = 500
 """Rows looked at in one step of walking along a chain."""
 BUSY_TIMEOUT_S = 10
-MAX_ALARMS_OF_LANE = 10_000
+MAX_ALARMS = 1000
+"""Alarms kept of one lane and one kind: noise of one kind must not leave another kind without a place."""
 LONGEST_WHAT = 200
 
 Epoch = NewType("Epoch", str)
@@ -325,8 +326,9 @@ class Store:
         )
 
     def _keep_alarm(self, db: sa.Connection, alarm: Alarm) -> None:
-        count = db.scalar(sa.select(sa.func.count()).select_from(_alarms).where(_alarms.c.lane == alarm.lane))
-        if count is not None and count < MAX_ALARMS_OF_LANE:
+        same_kind = (_alarms.c.lane == alarm.lane) & (_alarms.c.code == alarm.code)
+        count = db.scalar(sa.select(sa.func.count()).select_from(_alarms).where(same_kind))
+        if count is not None and count < MAX_ALARMS:
             self._insert_new(
                 db,
                 _alarms,

@@ -1,0 +1,215 @@
+"""The store: names are unique, a fork is kept as evidence, and a head covers an unbroken chain only."""
+
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from central.store import Alarm, Epoch, Head, Link, Outcome, Store, walk
+from edge.errors import ChainBroken, EpochUnlinked, MessageForked, StoreAddress, StoreFailed, StoreShared, StoreVersion
+from edge.record import GapRecord, LaneRecord
+from edge.seal import envelope
+from edge.seal.chain import ChainState
+from edge.seal.envelope import Envelope, EpochLink
+from tests.sealing import CHECKPOINT, READ, sealer
+
+E1 = Epoch(f"{1:016x}")
+
+
+def chain(count: int, *, epoch: int = 1, link: EpochLink | None = None, lane: str = "lane-1") -> list[Envelope]:
+    """The first messages of an epoch."""
+    return extend(ChainState.start(epoch, link), [READ] * count, lane)
+
+
+def extend(state: ChainState, records: list[LaneRecord], lane: str = "lane-1") -> list[Envelope]:
+    made = []
+    for record in records:
+        message = sealer(lane).seal(record, state.epoch, state.next_seq, state.prev)
+        state = state.after(message.digest)
+        made.append(envelope.parse(message.data))
+    return made
+
+
+def after(messages: list[Envelope]) -> ChainState:
+    last = messages[-1]
+    return ChainState(last.header.epoch, last.header.seq + 1, last.digest)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store.sqlite"))
+
+
+TEN = chain(10)
+
+
+def test_messages_in_order_move_the_head(store: Store) -> None:
+    outcomes, heads = store.add(TEN, 1)
+    assert outcomes == [Outcome.STORED] * 10
+    assert heads == [Head("lane-1", E1, 10, TEN[-1].digest)]
+    assert store.heads() == heads
+
+
+def test_a_repetition_changes_nothing_and_is_confirmed_again(store: Store) -> None:
+    store.add(TEN, 1)
+    outcomes, heads = store.add(TEN[2:5], 2)
+    assert outcomes == [Outcome.DUPLICATE] * 3
+    assert heads[0].up_to == 10
+    assert len(list(store.messages())) == 10
+
+
+def test_the_head_waits_for_what_is_missing_and_then_covers_it_all(store: Store) -> None:
+    _, heads = store.add(TEN[:3] + TEN[4:], 1)
+    assert (heads[0].up_to, heads[0].missing) == (3, True)
+    _, heads = store.add([TEN[3]], 2)
+    assert (heads[0].up_to, heads[0].missing) == (10, False)
+
+
+def test_nothing_is_confirmed_of_an_epoch_whose_beginning_never_came(store: Store) -> None:
+    _, heads = store.add(TEN[4:], 1)
+    assert heads == [Head("lane-1", E1, 0, None, missing=True)]
+
+
+def test_any_order_of_coming_ends_at_the_same_head(tmp_path: Path) -> None:
+    for seed in range(5):
+        store = Store(str(tmp_path / f"{seed}.sqlite"))
+        shuffled = TEN.copy()
+        random.Random(seed).shuffle(shuffled)
+        for message in shuffled:
+            _, heads = store.add([message], 1)
+        assert heads == [Head("lane-1", E1, 10, TEN[-1].digest)]
+
+
+def test_two_messages_under_one_number_are_a_fork_and_the_second_is_kept_as_evidence(store: Store) -> None:
+    store.add(TEN[:5], 1)
+    (clone,) = extend(after(TEN[:4]), [CHECKPOINT])
+    outcomes, heads = store.add([clone], 2)
+    assert outcomes == [Outcome.FORK]
+    assert heads[0].digest == TEN[4].digest
+    (alarm,) = store.alarms()
+    assert (alarm.code, alarm.seq, alarm.evidence) == (MessageForked.code, 5, clone.data)
+    store.add([clone], 3)
+    assert len(store.alarms()) == 1
+
+
+def test_a_chain_that_does_not_go_on_is_not_confirmed(store: Store) -> None:
+    store.add(TEN[:5], 1)
+    clones = extend(after(extend(after(TEN[:4]), [CHECKPOINT])), [READ])
+    _, heads = store.add(clones, 2)
+    assert (heads[0].up_to, heads[0].broken) == (5, True)
+    assert ChainBroken.code == "COL-05"
+
+
+def test_a_declared_gap_counts_as_there(store: Store) -> None:
+    given_up = GapRecord(4, 6, 3, "outbox-full", TEN[5].digest)
+    (declared,) = extend(after(TEN), [given_up])
+    _, heads = store.add([*TEN[:3], declared, *TEN[6:]], 1)
+    assert (heads[0].up_to, heads[0].missing) == (11, False)
+
+
+def test_a_gap_that_was_declared_over_another_message_breaks_the_chain(store: Store) -> None:
+    lie = GapRecord(4, 6, 3, "outbox-full", bytes(32))
+    (declared,) = extend(after(TEN), [lie])
+    _, heads = store.add([*TEN[:3], declared, *TEN[6:]], 1)
+    assert heads[0].broken
+    assert heads[0].up_to == 6
+
+
+def test_a_new_epoch_without_a_link_is_an_alarm_if_the_lane_was_known(store: Store) -> None:
+    store.add(TEN, 1)
+    store.add(chain(2, epoch=2, link=EpochLink(1, TEN[-1].digest)), 2)
+    assert not store.alarms()
+    store.add(chain(2, epoch=3), 3)
+    assert [alarm.code for alarm in store.alarms()] == [EpochUnlinked.code]
+
+
+def test_lanes_do_not_touch_each_other(store: Store) -> None:
+    _, heads = store.add(chain(3, lane="lane-2") + TEN[1:3] + chain(1, lane="lane-3"), 1)
+    assert [(head.lane, head.up_to) for head in heads] == [("lane-1", 0), ("lane-2", 3), ("lane-3", 1)]
+
+
+def test_the_operator_can_accept_what_is_lost_for_good_and_the_alarm_stays(store: Store) -> None:
+    store.add(TEN[4:6] + TEN[8:], 1)
+    (head,) = store.accept_missing("lane-1", 2)
+    assert (head.up_to, head.digest, head.missing) == (10, TEN[-1].digest, False)
+    assert [alarm.seq for alarm in store.alarms()] == [5, 9]
+    assert store.heads()[0].up_to == 10
+    assert store.accept_missing("lane-1", 3) == []
+
+
+def test_a_lane_cannot_fill_the_store_with_alarms_of_one_kind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("central.store.MAX_ALARMS", 3)
+    for number in range(5):
+        store.alarm(Alarm("lane-1", "COL-03", Epoch(""), number, "altered"))
+    store.alarm(Alarm("lane-1", "COL-04", Epoch(""), 0, "forked"))
+    assert [alarm.code for alarm in store.alarms()].count("COL-03") == 3
+    assert [alarm.code for alarm in store.alarms()].count("COL-04") == 1
+
+
+def test_messages_are_handed_out_in_order_of_lane_and_number_or_of_coming(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.store.ROWS_A_STEP", 3)
+    store.add(TEN[5:], 1)
+    store.add(TEN[:5], 2)
+    assert [message.seq for message in store.messages("lane-1")] == list(range(1, 11))
+    coming, place = [], (0, "", "", 0)
+    while found := store.received(place):
+        coming += [message.seq for message in found]
+        place = found[-1].place
+    assert coming == [6, 7, 8, 9, 10, 1, 2, 3, 4, 5]
+
+
+def test_what_was_committed_is_there_for_another_process(store: Store, tmp_path: Path) -> None:
+    store.add(TEN, 1)
+    reader = Store(str(tmp_path / "store.sqlite"), read_only=True)
+    assert len(list(reader.messages())) == 10
+    with pytest.raises(StoreFailed):
+        reader.alarm(Alarm("lane-1", "COL-03", Epoch(""), 0, "x"))
+
+
+def test_several_collectors_on_one_sqlite_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreShared):
+        Store(str(tmp_path / "store.sqlite"), shared=True)
+
+
+@pytest.mark.parametrize("address", ["mysql://x/y", "postgresql://x/y", "://", "sqlite:////proc/none/store"])
+def test_an_address_that_cannot_be_used_is_an_error(address: str) -> None:
+    with pytest.raises((StoreAddress, StoreFailed)):
+        Store(address)
+
+
+def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"junk" * 1000)
+    with pytest.raises(StoreFailed):
+        Store(str(tmp_path / "junk"))
+
+
+def test_a_store_of_another_version_is_refused(store: Store, tmp_path: Path) -> None:
+    store.close()
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute("UPDATE meta SET version = 99")
+    with pytest.raises(StoreVersion):
+        Store(str(tmp_path / "store.sqlite"))
+
+
+@given(st.integers(1, 12), st.sets(st.integers(1, 12)), st.data())
+def test_a_walk_ends_before_the_first_number_that_is_neither_there_nor_declared(
+    count: int, gone: set[int], data: st.DataObject
+) -> None:
+    links = [Link(seq, bytes([seq - 1]) if seq > 1 else None, bytes([seq])) for seq in range(1, count + 1)]
+    declared = data.draw(st.sets(st.sampled_from(sorted(gone)))) if gone else set()
+    here = [link for link in links if link.seq not in gone]
+
+    def gap_over(seq: int) -> Link | None:
+        return Link(seq, None, bytes([seq])) if seq in declared else None
+
+    end = walk(Head("lane-1", E1, 0, None), here, gap_over)
+    lost = [seq for seq in range(1, count + 1) if seq in gone and seq not in declared]
+    reached = max((link.seq for link in here if not lost or link.seq < lost[0]), default=0)
+    assert reached <= end.up_to <= max(reached, (lost or [count + 1])[0] - 1)
+    assert end.missing == any(link.seq > lost[0] for link in here) if lost else not end.missing
+    assert not end.broken
