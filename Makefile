@@ -76,3 +76,7 @@ lock: ## make the lock files again (needs uv)
 	  --no-emit-package sealane locks/tflite.in -o locks/tflite.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --no-emit-package opencv-python locks/peer.in -o locks/peer.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  locks/cwt.in -o locks/cwt.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --no-emit-package sealane locks/fuzz.in -o locks/fuzz.txt
