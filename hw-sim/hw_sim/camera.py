@@ -126,6 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = SEND_TIMEOUT_S
 
     def do_GET(self) -> None:
+        with contextlib.suppress(OSError):  # a client that leaves ends its request
+            self._answer()
+
+    def _answer(self) -> None:
         wanted = self.server.authorization
         if wanted is not None and not hmac.compare_digest(self.headers.get("Authorization", ""), wanted):
             self.send_response(401)
@@ -148,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={BOUNDARY}")
         self.end_headers()
         shutter = self.server.shutter
-        with shutter.watching(), contextlib.suppress(OSError):  # a client that leaves ends its stream
+        with shutter.watching():
             number = shutter.number
             while (newest := shutter.after(number)) is not None:
                 number, frame = newest

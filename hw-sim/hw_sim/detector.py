@@ -22,6 +22,7 @@ import serial.rfc2217
 from edge.errors import SimPortTaken
 from hw_sim.scenario import Line
 
+START_TIMEOUT_S = 10.0
 UNIT = 1
 """The slave's address."""
 LD120_FAULT, LD120_DETECT, LD120_OPEN = 0, 1, 4
@@ -195,7 +196,8 @@ class ModbusEnd:
         self._running = threading.Event()
         threading.Thread(target=self._cable, name="pty", daemon=True).start()
         threading.Thread(target=lambda: asyncio.run(self._serve()), name="modbus", daemon=True).start()
-        self._running.wait(5)
+        if not self._running.wait(START_TIMEOUT_S):
+            raise SimPortTaken(f"the Modbus server at {link} does not start")
 
     @property
     def url(self) -> str:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from edge.errors import SealaneError
 from hw_sim.clock import LaneClock
 
 HELP_SPEED = "Slowest and fastest in km/h, for example 5-130."
@@ -67,15 +66,16 @@ def command(
             with lock:
                 print(json.dumps(line), file=out, flush=True)
 
-        failures: list[SealaneError] = []
+        failures: list[BaseException | None] = []
 
-        def fail(error: SealaneError) -> None:
-            failures.append(error)
+        def fail(broken: threading.ExceptHookArgs) -> None:
+            failures.append(broken.exc_value)
             stopping.set()
 
+        threading.excepthook = fail  # a lane of which a part died is no lane
         outputs = Outputs(what.detector.loops)
         clock = LaneClock(held=start_held)
-        traffic = Traffic(what, rides(what, frames), outputs, clock, say, fail)
+        traffic = Traffic(what, rides(what, frames), outputs, clock, say)
         show = Show(what, traffic.road)
         shutter = Shutter(lambda: show.frame(clock.now_ns()), what.camera.fps)
         stack.callback(shutter.close)
@@ -93,8 +93,8 @@ def command(
         stack.callback(clock.close)
         threading.Thread(target=_obey, args=(clock, stopping), name="control", daemon=True).start()
         stopping.wait()
-        if failures:
-            raise failures[0]
+        for failure in failures:
+            raise failure or RuntimeError("a thread ended")
 
 
 def _obey(clock: LaneClock, stopping: threading.Event) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import PlateStyleUnknown, SealaneError
+from edge.errors import PlateStyleUnknown
 from hw_sim.clock import LaneClock
 from hw_sim.detector import Outputs
 from hw_sim.motion import Motion
@@ -145,12 +145,9 @@ class Traffic:
         outputs: Outputs,
         clock: LaneClock,
         say: Say,
-        fail: Callable[[SealaneError], None],
     ) -> None:
-        """`fail` is told, in the traffic's thread, why there will be no more vehicles."""
         self.road = Road()
         self._clock = clock
-        self._fail = fail
         self._scenario = scenario
         self._passing = passing
         self._outputs = outputs
@@ -165,12 +162,6 @@ class Traffic:
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            self._send_all()
-        except SealaneError as error:
-            self._fail(error)
-
-    def _send_all(self) -> None:
         headway_s = self._scenario.traffic.headway_s
         troubles = {trouble.after: trouble for trouble in self._scenario.trouble}
         followers: list[threading.Thread] = []

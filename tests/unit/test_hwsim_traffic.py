@@ -41,7 +41,7 @@ def send(scenario: Scenario, *names: str) -> tuple[list[dict[str, Any]], list[tu
     levels: list[tuple[bool, ...]] = []
     outputs.listen(lambda: levels.append((*outputs.presence, *outputs.fault)))
     said: list[dict[str, Any]] = []
-    sender = Sender(scenario, iter([photo(name) for name in names]), outputs, FastClock(), said.append, pytest.fail)
+    sender = Sender(scenario, iter([photo(name) for name in names]), outputs, FastClock(), said.append)
     sender.start()
     sender.join()
     return said, levels, outputs
