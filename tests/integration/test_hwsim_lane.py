@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 import serial
 from hw_sim.show import LOOP_Y_M
 from hw_sim.view import View
+from pymodbus.client import ModbusSerialClient
 
 from drivers.loop.modbus import ModbusDetector
 
@@ -238,25 +239,67 @@ def test_a_port_that_is_taken_is_an_error_that_says_so() -> None:
     assert "SIM-03" in done.stderr
 
 
-def test_a_technician_switches_the_relays_by_hand() -> None:
-    with subprocess.Popen([HW_SIM, "detector", "--loops", "2"], stdin=-1, stdout=-1, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        url = process.stdout.readline().split(": ")[0]
-        with serial.serial_for_url(url) as port:
-            for key, line in (("1", "cts"), ("2", "cd"), ("f1", "dsr"), ("f2", "ri")):
-                for level in (True, False):
-                    process.stdin.write(key + "\n")
-                    process.stdin.flush()
-                    process.stdout.readline()
-                    time.sleep(0.02)
-                    assert getattr(port, line) is level
-        process.stdin.write("q\n")
-        process.stdin.flush()
-        assert process.wait(10) == 0
-
-
 def test_a_frame_is_written_as_a_picture(tmp_path: Path) -> None:
     out = tmp_path / "frame.png"
     subprocess.run([HW_SIM, "frame", "--night", "--out", str(out), "--width", "640"], check=True, timeout=30)
     assert decoded(out.read_bytes()).shape == (360, 640, 3)
+
+
+@contextmanager
+def relays(*options: str) -> Iterator[tuple[str, Callable[[str], None]]]:
+    """A detector that is switched by hand: where it is, and how to press a key."""
+    with subprocess.Popen([HW_SIM, "detector", *options], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def press(key: str) -> None:
+            stdin.write(key + "\n")
+            stdin.flush()
+            stdout.readline()
+            time.sleep(0.02)
+
+        yield stdout.readline().split(": ")[0], press
+        stdin.write("q\n")
+        stdin.flush()
+        assert process.wait(10) == 0
+
+
+def test_a_technician_switches_the_relays_by_hand() -> None:
+    with relays("--loops", "2") as (url, press), serial.serial_for_url(url) as port:
+        for key, line in (("1", "cts"), ("2", "cd"), ("f1", "dsr"), ("f2", "ri")):
+            for level in (True, False):
+                press(key)
+                assert getattr(port, line) is level
+
+
+def test_a_two_loop_modbus_module_has_presence_on_its_first_inputs_and_faults_on_the_next(tmp_path: Path) -> None:
+    with relays("--loops", "2", "--pty", str(tmp_path / "loop")) as (port, press):
+        detector = ModbusDetector(ModbusDetector.Settings(port=port, address=1, presence=(1, 2), fault=(3, 4)))
+        detector.connect()
+        try:
+            press("2")
+            press("f1")
+            sample = detector.sample()
+            assert (sample.presence, sample.fault) == ((False, True), (True, False))
+        finally:
+            detector.close()
+
+
+def test_an_ld120_tells_its_type_its_state_and_its_count_as_its_manual_says(tmp_path: Path) -> None:
+    with relays("--pty", str(tmp_path / "loop")) as (port, press):
+        press("1")
+        press("f1")
+        with ModbusSerialClient(port, baudrate=9600) as client:
+            assert client.read_discrete_inputs(0, count=6, device_id=1).bits[:6] == [
+                True,
+                True,
+                False,
+                False,
+                True,
+                False,
+            ]
+            kind, state = client.read_input_registers(0, count=2, device_id=1).registers
+            assert kind & 0xFF == 34
+            assert state == 0b010011
+            assert client.read_holding_registers(9, count=2, device_id=1).registers == [0, 0]
