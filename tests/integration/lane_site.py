@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hw_sim.broker import mosquitto_conf
+from hw_sim.broker import SAMPLES, mosquitto_conf
 
 from central import certificates
 from central.collector import Collector
@@ -88,6 +88,15 @@ class Mosquitto:
             self._process = subprocess.Popen([program, "-c", self._conf], stderr=log, stdout=log)
         until(self._answers)
         return self
+
+    def allow(self, name: str, *topics: str) -> None:
+        """Restart with more in the access list than docs/broker/acl gives."""
+        acl = self.directory / "acl"
+        more = "".join(f"topic {what}\n" for what in topics)
+        acl.write_text(f"{(SAMPLES / 'acl').read_text()}\nuser {name}\n{more}")
+        self._conf.write_text(self._conf.read_text().replace(str(SAMPLES / "acl"), str(acl)))
+        self.stop()
+        self.start()
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
@@ -267,14 +276,20 @@ class Site:
         return str(self.root / "store.sqlite")
 
     @contextmanager
-    def collecting(self, store: Store | None = None) -> Iterator[Collector]:
+    def collecting(
+        self, store: Store | None = None, *, name: str = "collector.central", share: str | None = None
+    ) -> Iterator[Collector]:
         """A collector in this process."""
-        stop, session = threading.Event(), self.session("collector.central", resume=True)
+        stop, session = threading.Event(), self.session(name, resume=True)
         database = store or Store(self.store_address)
-        collector = Collector(session, database, KeyDirectory(self.lane_keys), FileSigner(self.collector))
+        lane_keys, signer = KeyDirectory(self.lane_keys), FileSigner(self.collector)
+        collector = Collector(session, database, lane_keys, signer, share=share)
         thread = threading.Thread(target=collector.run, args=(stop,))
+        subscription = f"{name} 1 {f'$share/{share}/' if share else ''}lanes/v1/+/checkpoint"
+        before = self.broker.log.read_text().count(subscription)
         thread.start()
         try:
+            until(lambda: self.broker.log.read_text().count(subscription) > before)
             yield collector
         finally:
             stop.set()
