@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge import logs
-from edge.errors import KeyFileError, KeyFileMissing, LaneForeign, MessageAltered, MessageMoved, SealError
+from edge.errors import KeyFileError, KeyFileMissing, LaneForeign, MessageAltered, MessageMoved, SealError, clean
 from edge.seal import envelope, keys
 from edge.seal.envelope import Envelope
 from edge.seal.keys import PublicKey, Purpose
@@ -79,17 +79,18 @@ def admit(lane: str, data: bytes, lane_keys: LaneKeys) -> Envelope:
 
     Raises LaneForeign, MessageMoved, MessageAltered.
     """
+    shown = clean(lane, 32)
     try:
         message = envelope.parse(data)
     except SealError as error:
-        raise MessageAltered(f"from {lane}: {error}") from error
+        raise MessageAltered(f"from {shown}: {error}") from error
     if message.header.lane != lane:
-        raise MessageMoved(f"a message of {message.header.lane} came as one of {lane}")
+        raise MessageMoved(f"a message of {message.header.lane} came as one of {shown}")
     key = next((key for key in lane_keys.of(lane) if key.kid == message.kid), None)
     if key is None:
-        raise LaneForeign(f"{lane} with key {keys.fingerprint(message.kid)}")
+        raise LaneForeign(f"{shown} with key {keys.fingerprint(message.kid)}")
     try:
         envelope.verify(message, key)
     except SealError as error:
-        raise MessageAltered(f"from {lane}: {error}") from error
+        raise MessageAltered(f"from {shown}: {error}") from error
     return message

@@ -1,0 +1,136 @@
+"""What tail says of messages, without a broker: verified in order, gaps and forks told, opened only with the key."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from central.tail import Line, Watcher, _cells
+from edge.record import GapRecord
+from edge.seal import envelope
+from edge.seal.chain import ChainState, Finding
+from edge.seal.envelope import Envelope
+from edge.seal.keys import PublicKey
+from edge.seal.opener import FileOpener, Opener
+from tests.sealing import AUDIT, CHECKPOINT, EVERY_KIND, NO_READ, NOW, READ, recipient_key, sealer, signing_key
+
+
+class Enrolled:
+    """Lane keys by name."""
+
+    def of(self, lane: str) -> Sequence[PublicKey]:
+        return [signing_key().public] if lane == "lane-1" else []
+
+
+def watcher(opener: Opener | None = None) -> Watcher:
+    return Watcher(Enrolled(), opener)
+
+
+def owner() -> FileOpener:
+    return FileOpener(recipient_key())
+
+
+def said(*records: object, state: ChainState | None = None) -> list[Envelope]:
+    state, made = state or ChainState.start(1), []
+    for record in records:
+        message = sealer().seal(record, state.epoch, state.next_seq, state.prev)  # type: ignore[arg-type]
+        state = state.after(message.digest)
+        made.append(envelope.parse(message.data))
+    return made
+
+
+def hear(tail: Watcher, messages: Sequence[Envelope]) -> list[Line | None]:
+    return [tail.message("lane-1", message.data, NOW.utc_ns + 1_500_000) for message in messages]
+
+
+def text(line: Line) -> str:
+    return " ".join(cell.plain for cell in _cells(line) if cell.plain)
+
+
+def test_each_kind_of_record_is_shown_in_its_own_words() -> None:
+    messages = said(*(record for record in EVERY_KIND if not isinstance(record, GapRecord)))
+    shown = [text(line) for line in hear(watcher(owner()), messages) if line]
+    assert "AB12CDE" in shown[0]
+    assert "17/18" in shown[0]
+    assert "too-dark" in shown[1]
+    assert "checkpoint, 3 waiting" in shown[2]
+    assert "boot" in shown[3]
+    assert all("ok" in row for row in shown)
+
+
+def test_without_a_key_everything_is_verified_and_nothing_is_shown() -> None:
+    tail = watcher()
+    lines = hear(tail, said(READ, CHECKPOINT))
+    assert [line and line.finding for line in lines] == [Finding.NEW_EPOCH, Finding.IN_ORDER]
+    assert all(line and line.record is None and "sealed" in text(line) for line in lines)
+    assert tail.unopened is None
+
+
+def test_with_a_key_that_is_none_of_the_recipients_the_reason_is_kept() -> None:
+    tail = watcher(FileOpener(recipient_key(name="somebody else")))
+    (line,) = hear(tail, said(READ))
+    assert line is not None
+    assert (line.record, line.code, line.alarm) == (None, "SEAL-03", None)
+    assert tail.unopened is not None
+
+
+def test_a_repetition_is_not_shown_again() -> None:
+    tail = watcher()
+    messages = said(READ, READ)
+    hear(tail, messages)
+    assert hear(tail, messages) == [None, None]
+    assert tail.counts["repeated"] == 2
+
+
+def test_a_gap_is_an_alarm_that_names_the_numbers() -> None:
+    messages = said(*[CHECKPOINT] * 6)
+    (*_, line) = hear(watcher(), messages[:2] + messages[4:5])
+    assert line is not None
+    assert line.alarm == "numbers 3 to 4 did not come (yet)"
+    assert line.missing == (3, 4)
+
+
+def test_a_fork_is_an_alarm() -> None:
+    tail = watcher()
+    messages = said(CHECKPOINT, CHECKPOINT)
+    hear(tail, messages)
+    start = ChainState(1, 2, messages[0].digest)
+    (line,) = hear(tail, said(AUDIT, state=start))
+    assert line is not None
+    assert line.finding is Finding.FORK
+    assert line.alarm is not None
+
+
+@pytest.mark.parametrize(
+    ("lane", "change", "code"),
+    [("lane-1", 1, "COL-03"), ("lane-2", 0, "COL-02"), ("lane-1\x1b[31m", 0, "COL-02")],
+)
+def test_what_cannot_be_verified_is_an_alarm_in_clean_text(lane: str, change: int, code: str) -> None:
+    data = said(READ)[0].data
+    line = watcher(owner()).message(lane, data[:-1] + bytes([data[-1] ^ change]), NOW.utc_ns)
+    assert line is not None
+    assert (line.code, line.record) == (code, None)
+    assert text(line).isprintable()
+    assert "\x1b" not in json.dumps(line.to_json())
+
+
+def test_a_line_of_json_has_every_field_of_the_record() -> None:
+    (line,) = hear(watcher(owner()), said(READ))
+    assert line is not None
+    told = json.loads(json.dumps(line.to_json()))
+    assert told["event"] == "message"
+    assert told["delay_ms"] == 1.5
+    assert told["epoch"] == "0000000000000001"
+    record = told["record"]
+    assert record["passage_id"] == READ.passage_id.hex()
+    assert record["reading"]["text"] == "AB12CDE"
+    assert record["reading"]["no_read"] is None
+    assert record["reading"]["quality"]["plate_height_px"] == 34.5
+    assert record["arrival"] == {"utc_ns": NOW.utc_ns, "monotonic_ns": NOW.monotonic_ns}
+    assert record["ending"] == "left"
+
+
+def test_a_reason_for_no_read_is_text_in_json() -> None:
+    (line,) = hear(watcher(owner()), said(NO_READ))
+    assert line is not None
+    assert line.to_json()["record"]["reading"]["no_read"] == "too-dark"
