@@ -54,7 +54,7 @@ PYTHON311 := $(shell for p in $(PYTHON) python3.11; do \
 
 test-tflite: $(if $(PYTHON311),$(VENV)-tflite/.installed) ## the reader's tests on tflite-runtime (needs Python 3.11)
 ifdef PYTHON311
-	$(VENV)-tflite/bin/python -m pytest tests/unit/test_reading_*.py tests/contract/test_reading_runtime.py \
+	$(VENV)-tflite/bin/python -m pytest --noconftest tests/unit/test_reading_*.py tests/contract/test_reading_runtime.py \
 	  tests/integration/test_read_*.py
 else
 	@echo "no Python 3.11 here: the reader's tests on tflite-runtime are left out"
