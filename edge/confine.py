@@ -234,13 +234,16 @@ def _read_only_mounts(policy: ConfinePolicy, otherwise: str) -> Measure:
     return Measure("writes", True, "read-only mounts")
 
 
-def writable_mounts(mountinfo: str) -> Iterator[Path]:
-    """Mount points that can be written to, without the kernel's own /dev, /proc and /sys (proc_pid_mountinfo(5))."""
+def writable_mounts(mountinfo: str) -> list[Path]:
+    """Mount points that can be written to, without the kernel's own /dev, /proc and /sys (proc_pid_mountinfo(5)).
+
+    A later mount covers an earlier one at the same place."""
+    writable = {}
     for line in mountinfo.splitlines():
         fields = line.split(" ")
-        point = Path(fields[4].encode().decode("unicode_escape"))
-        if "rw" in fields[5].split(",") and not any(point.is_relative_to(own) for own in ("/dev", "/proc", "/sys")):
-            yield point
+        writable[Path(fields[4].encode().decode("unicode_escape"))] = "rw" in fields[5].split(",")
+    kernels_own = ("/dev", "/proc", "/sys")
+    return [point for point, on in writable.items() if on and not any(map(point.is_relative_to, kernels_own))]
 
 
 # --- the process itself ---------------------------------------------------------------------------------------------

@@ -42,8 +42,10 @@ put "$here/99-sealane.rules" /etc/udev/rules.d/99-sealane.rules
 if [ -z "$root" ]; then
     systemd-sysusers /etc/sysusers.d/sealane.conf
     systemd-tmpfiles --create /etc/tmpfiles.d/sealane.conf
-    udevadm control --reload
-    udevadm trigger --subsystem-match=tty --subsystem-match=dma_heap
+    if command -v udevadm > /dev/null; then
+        udevadm control --reload
+        udevadm trigger --subsystem-match=tty --subsystem-match=dma_heap
+    fi
     systemctl daemon-reload
 fi
 

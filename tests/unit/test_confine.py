@@ -84,4 +84,9 @@ MOUNTS = """\
 
 
 def test_a_mount_is_writable_by_its_own_options_not_its_file_systems() -> None:
-    assert list(writable_mounts(MOUNTS)) == [Path("/var/lib/sealane"), Path("/media/usb stick")]
+    assert writable_mounts(MOUNTS) == [Path("/var/lib/sealane"), Path("/media/usb stick")]
+
+
+def test_a_writable_mount_that_a_read_only_one_covers_does_not_count() -> None:
+    covered = MOUNTS + "29 25 8:1 /empty /media/usb\\040stick ro - ext4 /dev/sda1 rw\n"
+    assert writable_mounts(covered) == [Path("/var/lib/sealane")]
