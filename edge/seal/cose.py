@@ -1,7 +1,8 @@
 """COSE (RFC 9052, RFC 9053) with HPKE key encryption (draft-ietf-cose-hpke), in general form, by algorithm number.
 
 Other people's messages run through this layer in the tests; what sealane itself says and accepts is the strict profile
-in `envelope` and `receipt`. Parsing raises `cbor.Malformed`, for the profile above to translate.
+in `envelope` and `receipt`. Parsing raises `cbor.Malformed`, for the profile above to translate. `lenient` parsing is
+for other people's messages: untagged ones, and CBOR that is not deterministic, pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from edge.cbor import Key, Malformed, Tag, Value, decode, encode
 from edge.errors import AlgorithmUnsupported, OpeningFailed
@@ -28,6 +29,7 @@ class Label(IntEnum):
     CONTENT_TYPE = 3
     KID = 4
     IV = 5
+    PARTIAL_IV = 6
     EK = -4
     PSK_ID = -5
 
@@ -42,11 +44,12 @@ class TagNumber(IntEnum):
 
 
 class ContentAlgorithm(IntEnum):
-    """AES-GCM (RFC 9053, section 4.1)."""
+    """AES-GCM and ChaCha20/Poly1305 (RFC 9053, section 4)."""
 
     A128GCM = 1
     A192GCM = 2
     A256GCM = 3
+    CHACHA20_POLY1305 = 24
 
 
 _SUITES = (
@@ -60,7 +63,7 @@ _SUITES = (
     hpke.Suite(hpke.P256, hpke.HKDF_SHA256, hpke.AES_256_GCM),
 )
 HPKE_INTEGRATED = dict(zip((35, 37, 39, 41, 42, 43, 44, 45), _SUITES, strict=True))
-"""HPKE-0 to HPKE-7 by COSE algorithm number, as draft-ietf-cose-hpke-24 assumes them."""
+"""HPKE-0 to HPKE-7 by COSE algorithm number, as draft-ietf-cose-hpke-27 assumes them."""
 HPKE_4_KE, HPKE_7_KE, HPKE_9_KE = 50, 53, 57
 HPKE_KEY_ENCRYPTION = dict(zip(range(46, 54), _SUITES, strict=True)) | {
     HPKE_9_KE: hpke.Suite(hpke.MLKEM768_X25519, hpke.SHAKE256, hpke.AES_256_GCM)
@@ -81,15 +84,14 @@ class Headers:
         return cls(encode(protected) if protected else b"", unprotected or {})
 
     @classmethod
-    def parse(
-        cls, protected: Value, unprotected: Value, deterministic: bool, critical: Sequence[int] = ()
-    ) -> "Headers":
+    def parse(cls, protected: Value, unprotected: Value, lenient: bool, critical: Sequence[int] = ()) -> "Headers":
         """Headers received. `critical`: the labels beyond Label that the caller understands."""
         if not isinstance(protected, bytes) or not isinstance(unprotected, dict):
             raise Malformed("headers must be a byte string and a map")
-        headers = cls(protected, unprotected)
-        decoded = decode(protected, deterministic=deterministic) if protected else {}
-        if not isinstance(decoded, dict) or (deterministic and protected == b"\xa0"):
+        if lenient and protected == b"\xa0":
+            protected = b""  # authenticated as no bytes (RFC 9052, section 4.4)
+        decoded = decode(protected, deterministic=not lenient) if protected else {}
+        if not isinstance(decoded, dict) or protected == b"\xa0":
             raise Malformed("protected headers must be a map, or no bytes")
         if Label.CRIT in unprotected or decoded.keys() & unprotected.keys():
             raise Malformed("headers stand in the wrong bucket, or in both")
@@ -97,7 +99,7 @@ class Headers:
             asked = _list(decoded[Label.CRIT], "crit")
             if not asked or any(label not in decoded or label not in (*Label, *critical) for label in asked):
                 raise Malformed("crit asks for a header that is not understood")
-        return headers
+        return cls(protected, unprotected)
 
     def protected_map(self) -> Map:
         """The protected headers, decoded."""
@@ -131,12 +133,12 @@ class Sign1:
         return cls(headers, payload, signer.sign(_signed(headers, payload, external_aad)))
 
     @classmethod
-    def parse(cls, data: bytes, *, deterministic: bool = True, critical: Sequence[int] = ()) -> "Sign1":
+    def parse(cls, data: bytes, *, lenient: bool = False, critical: Sequence[int] = ()) -> "Sign1":
         protected, unprotected, payload, signature = _items(
-            decode(data, deterministic=deterministic), TagNumber.SIGN1, 4
+            decode(data, deterministic=not lenient), 4, TagNumber.SIGN1, lenient
         )
         return cls(
-            Headers.parse(protected, unprotected, deterministic, critical),
+            Headers.parse(protected, unprotected, lenient, critical),
             _bytes(payload, "the payload"),
             _bytes(signature, "the signature"),
         )
@@ -171,16 +173,16 @@ class Sign:
     signatures: tuple[Signature, ...]
 
     @classmethod
-    def parse(cls, data: bytes, *, deterministic: bool = True) -> "Sign":
+    def parse(cls, data: bytes, *, lenient: bool = False) -> "Sign":
         protected, unprotected, payload, signatures = _items(
-            decode(data, deterministic=deterministic), TagNumber.SIGN, 4
+            decode(data, deterministic=not lenient), 4, TagNumber.SIGN, lenient
         )
         found = []
         for item in _list(signatures, "the signatures"):
-            own_protected, own_unprotected, signature = _items(item, None, 3)
-            headers = Headers.parse(own_protected, own_unprotected, deterministic)
+            own_protected, own_unprotected, signature = _items(item, 3)
+            headers = Headers.parse(own_protected, own_unprotected, lenient)
             found.append(Signature(headers, _bytes(signature, "a signature")))
-        return cls(Headers.parse(protected, unprotected, deterministic), _bytes(payload, "the payload"), tuple(found))
+        return cls(Headers.parse(protected, unprotected, lenient), _bytes(payload, "the payload"), tuple(found))
 
     def verify(self, index: int, key: object, external_aad: bytes = b"") -> None:
         """SignatureInvalid unless signature `index` holds under `key`; AlgorithmUnsupported."""
@@ -244,21 +246,21 @@ class Encrypt:
         recipients: Sequence[Recipient],
         external_aad: bytes = b"",
     ) -> "Encrypt":
-        """`plaintext` under `content_key`; the headers name an AES-GCM algorithm and the IV."""
-        ciphertext = _content_cipher(headers, content_key).encrypt(
+        """`plaintext` under `content_key`; the headers name the algorithm and the IV."""
+        ciphertext = content_cipher(headers.algorithm(), content_key).encrypt(
             _iv(headers), plaintext, _enc_structure("Encrypt", headers, external_aad)
         )
         return cls(headers, ciphertext, tuple(recipients))
 
     @classmethod
-    def parse(cls, data: bytes, *, deterministic: bool = True) -> "Encrypt":
-        fields = _items(decode(data, deterministic=deterministic), TagNumber.ENCRYPT, 4)
+    def parse(cls, data: bytes, *, lenient: bool = False) -> "Encrypt":
+        fields = _items(decode(data, deterministic=not lenient), 4, TagNumber.ENCRYPT, lenient)
         recipients = []
         for item in _list(fields[3], "the recipients"):
-            protected, unprotected, wrapped = _items(item, None, 3)
-            headers = Headers.parse(protected, unprotected, deterministic)
+            protected, unprotected, wrapped = _items(item, 3)
+            headers = Headers.parse(protected, unprotected, lenient)
             recipients.append(Recipient(headers, _bytes(wrapped, "a wrapped key")))
-        headers = Headers.parse(fields[0], fields[1], deterministic)
+        headers = Headers.parse(fields[0], fields[1], lenient)
         return cls(headers, _bytes(fields[2], "the ciphertext"), tuple(recipients))
 
     def encode(self) -> bytes:
@@ -268,9 +270,9 @@ class Encrypt:
         fields: list[Value] = [self.headers.protected, self.headers.unprotected, self.ciphertext, recipients]
         return encode(Tag(TagNumber.ENCRYPT, fields))
 
-    def decrypt(self, content_key: bytes, external_aad: bytes = b"") -> bytes:
-        """The plaintext. OpeningFailed, AlgorithmUnsupported."""
-        return _decrypt("Encrypt", self.headers, self.ciphertext, content_key, external_aad)
+    def decrypt(self, content_key: bytes, external_aad: bytes = b"", base_iv: bytes = b"") -> bytes:
+        """The plaintext. `base_iv`: what a partial IV is added to. OpeningFailed, AlgorithmUnsupported."""
+        return _decrypt("Encrypt", self.headers, self.ciphertext, content_key, external_aad, base_iv)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,12 +283,12 @@ class Encrypt0:
     ciphertext: bytes
 
     @classmethod
-    def parse(cls, data: bytes, *, deterministic: bool = True) -> "Encrypt0":
-        fields = _items(decode(data, deterministic=deterministic), TagNumber.ENCRYPT0, 3)
-        return cls(Headers.parse(fields[0], fields[1], deterministic), _bytes(fields[2], "the ciphertext"))
+    def parse(cls, data: bytes, *, lenient: bool = False) -> "Encrypt0":
+        fields = _items(decode(data, deterministic=not lenient), 3, TagNumber.ENCRYPT0, lenient)
+        return cls(Headers.parse(fields[0], fields[1], lenient), _bytes(fields[2], "the ciphertext"))
 
     def decrypt(self, content_key: bytes, external_aad: bytes = b"") -> bytes:
-        """The plaintext under an AES-GCM key. OpeningFailed, AlgorithmUnsupported."""
+        """The plaintext under a key that is known. OpeningFailed, AlgorithmUnsupported."""
         return _decrypt("Encrypt0", self.headers, self.ciphertext, content_key, external_aad)
 
     def open(
@@ -317,29 +319,43 @@ def _enc_structure(context: str, headers: Headers, external_aad: bytes) -> bytes
     return encode([context, headers.protected, external_aad])
 
 
-def _decrypt(context: str, headers: Headers, ciphertext: bytes, content_key: bytes, external_aad: bytes) -> bytes:
+def _decrypt(
+    context: str, headers: Headers, ciphertext: bytes, content_key: bytes, external_aad: bytes, base_iv: bytes = b""
+) -> bytes:
+    cipher = content_cipher(headers.algorithm(), content_key)
     try:
-        return _content_cipher(headers, content_key).decrypt(
-            _iv(headers), ciphertext, _enc_structure(context, headers, external_aad)
-        )
+        return cipher.decrypt(_iv(headers, base_iv), ciphertext, _enc_structure(context, headers, external_aad))
     except (InvalidTag, ValueError) as error:
         raise OpeningFailed("the content does not open") from error
 
 
-_KEY_BYTES = {ContentAlgorithm.A128GCM: 16, ContentAlgorithm.A192GCM: 24, ContentAlgorithm.A256GCM: 32}
+_CONTENT_CIPHERS: dict[int, tuple[int, type[AESGCM] | type[ChaCha20Poly1305]]] = {
+    ContentAlgorithm.A128GCM: (16, AESGCM),
+    ContentAlgorithm.A192GCM: (24, AESGCM),
+    ContentAlgorithm.A256GCM: (32, AESGCM),
+    ContentAlgorithm.CHACHA20_POLY1305: (32, ChaCha20Poly1305),
+}
 
 
-def _content_cipher(headers: Headers, content_key: bytes) -> AESGCM:
-    algorithm = headers.algorithm()
-    if algorithm not in _KEY_BYTES:
+def content_cipher(algorithm: int, content_key: bytes) -> AESGCM | ChaCha20Poly1305:
+    """The cipher for content. AlgorithmUnsupported; OpeningFailed for a key of another length than the algorithm's."""
+    if algorithm not in _CONTENT_CIPHERS:
         raise AlgorithmUnsupported(f"COSE content algorithm {algorithm}")
-    if len(content_key) != _KEY_BYTES[ContentAlgorithm(algorithm)]:
+    key_bytes, cipher = _CONTENT_CIPHERS[algorithm]
+    if len(content_key) != key_bytes:
         raise OpeningFailed("a content key of the wrong length")
-    return AESGCM(content_key)
+    return cipher(content_key)
 
 
-def _iv(headers: Headers) -> bytes:
-    return _bytes(headers.get(Label.IV), "the IV")
+def _iv(headers: Headers, base: bytes = b"") -> bytes:
+    partial = headers.get(Label.PARTIAL_IV)
+    if partial is None:
+        return _bytes(headers.get(Label.IV), "the IV")
+    number = int.from_bytes(base, "big") ^ int.from_bytes(_bytes(partial, "the partial IV"), "big")
+    try:
+        return number.to_bytes(len(base), "big")
+    except OverflowError:
+        raise Malformed("a partial IV without a base IV that is longer") from None
 
 
 def _psk_id(headers: Headers) -> bytes:
@@ -353,11 +369,11 @@ def _suite(suites: Mapping[int, hpke.Suite], algorithm: int) -> hpke.Suite:
     return suites[algorithm]
 
 
-def _items(value: Value, tag: int | None, count: int) -> list[Value]:
-    if tag is not None:
-        if not isinstance(value, Tag) or value.number != tag:
-            raise Malformed(f"must carry tag {tag}")
+def _items(value: Value, count: int, tag: int | None = None, lenient: bool = False) -> list[Value]:
+    if isinstance(value, Tag) and value.number == tag:
         value = value.value
+    elif tag is not None and not lenient:
+        raise Malformed(f"must carry tag {tag}")
     items = _list(value, "a message")
     if len(items) != count:
         raise Malformed(f"must be an array of {count}")

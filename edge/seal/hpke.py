@@ -109,20 +109,27 @@ class Hkdf:
     id: int
     digest: str
 
-    def extract(self, suite_id: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
-        """LabeledExtract, section 4."""
-        return hmac.digest(salt, b"HPKE-v1" + suite_id + label + ikm, self.digest)
+    def extract(self, salt: bytes, ikm: bytes) -> bytes:
+        """HKDF-Extract of RFC 5869."""
+        return hmac.digest(salt, ikm, self.digest)
 
-    def expand(self, suite_id: bytes, prk: bytes, label: bytes, info: bytes, size: int) -> bytes:
-        """LabeledExpand, section 4, over HKDF-Expand of RFC 5869."""
-        info = size.to_bytes(2, "big") + b"HPKE-v1" + suite_id + label + info
+    def expand(self, prk: bytes, info: bytes, size: int) -> bytes:
+        """HKDF-Expand of RFC 5869. ValueError beyond 255 digests."""
         out = block = b""
-        for counter in range(1, 256):
-            if len(out) >= size:
-                break
+        counter = 1
+        while len(out) < size:
             block = hmac.digest(prk, block + info + bytes([counter]), self.digest)
             out += block
+            counter += 1
         return out[:size]
+
+    def labelled_extract(self, suite_id: bytes, salt: bytes, label: bytes, ikm: bytes) -> bytes:
+        """LabeledExtract, section 4."""
+        return self.extract(salt, b"HPKE-v1" + suite_id + label + ikm)
+
+    def labelled_expand(self, suite_id: bytes, prk: bytes, label: bytes, info: bytes, size: int) -> bytes:
+        """LabeledExpand, section 4."""
+        return self.expand(prk, size.to_bytes(2, "big") + b"HPKE-v1" + suite_id + label + info, size)
 
     def schedule(
         self, suite_id: bytes, secret: bytes, info: bytes, psk: bytes, psk_id: bytes, key_bytes: int
@@ -130,13 +137,13 @@ class Hkdf:
         """KeySchedule, section 5.1."""
         context = (
             bytes([bool(psk)])
-            + self.extract(suite_id, b"", b"psk_id_hash", psk_id)
-            + self.extract(suite_id, b"", b"info_hash", info)
+            + self.labelled_extract(suite_id, b"", b"psk_id_hash", psk_id)
+            + self.labelled_extract(suite_id, b"", b"info_hash", info)
         )
-        prk = self.extract(suite_id, secret, b"secret", psk)
+        prk = self.labelled_extract(suite_id, secret, b"secret", psk)
         return (
-            self.expand(suite_id, prk, b"key", context, key_bytes),
-            self.expand(suite_id, prk, b"base_nonce", context, 12),
+            self.labelled_expand(suite_id, prk, b"key", context, key_bytes),
+            self.labelled_expand(suite_id, prk, b"base_nonce", context, 12),
         )
 
 
@@ -212,8 +219,8 @@ class DhKem:
 
     def _derive(self, agreed: bytes, encapsulated: bytes, public: bytes) -> bytes:
         suite_id = b"KEM" + self.id.to_bytes(2, "big")
-        prk = self.hkdf.extract(suite_id, b"", b"eae_prk", agreed)
-        return self.hkdf.expand(suite_id, prk, b"shared_secret", encapsulated + public, self.secret_bytes)
+        prk = self.hkdf.labelled_extract(suite_id, b"", b"eae_prk", agreed)
+        return self.hkdf.labelled_expand(suite_id, prk, b"shared_secret", encapsulated + public, self.secret_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +238,7 @@ class HybridHalf:
         if len(encapsulated) != _MLKEM_CIPHERTEXT + 32:
             raise ValueError("not an encapsulated key of this KEM")
         ciphertext, ephemeral = encapsulated[:_MLKEM_CIPHERTEXT], encapsulated[_MLKEM_CIPHERTEXT:]
-        return _combine(
+        return combine(
             self.post_quantum.decapsulate(ciphertext),
             self.classical.exchange(x25519.X25519PublicKey.from_public_bytes(ephemeral)),
             ephemeral,
@@ -253,7 +260,7 @@ class HybridKem:
         ephemeral = x25519.X25519PrivateKey.generate()
         shared = ephemeral.exchange(x25519.X25519PublicKey.from_public_bytes(public[_MLKEM_PUBLIC:]))
         point = ephemeral.public_key().public_bytes_raw()
-        return _combine(secret, shared, point, public[_MLKEM_PUBLIC:]), ciphertext + point
+        return combine(secret, shared, point, public[_MLKEM_PUBLIC:]), ciphertext + point
 
     def decapsulate(self, private: PrivateHalf, encapsulated: bytes) -> bytes:
         return private.agree(encapsulated)
@@ -264,7 +271,8 @@ _MLKEM_CIPHERTEXT = 1088
 _COMBINER_LABEL = b"\\.//^\\"
 
 
-def _combine(lattice: bytes, classical: bytes, ephemeral: bytes, public: bytes) -> bytes:
+def combine(lattice: bytes, classical: bytes, ephemeral: bytes, public: bytes) -> bytes:
+    """The hybrid's secret, from both secrets and the X25519 keys (draft-irtf-cfrg-hybrid-kems: C2PRI combiner)."""
     return hashlib.sha3_256(lattice + classical + ephemeral + public + _COMBINER_LABEL).digest()
 
 
