@@ -364,6 +364,80 @@ class KeyFileExists(KeyFileError):
     hint = "A key is never overwritten: choose another name, or move the old one away and keep it."
 
 
+# --- trust ----------------------------------------------------------------------------------------------------------
+
+
+class TrustError(SealaneError):
+    """What the data's owner signed, and how it gets here."""
+
+
+class TrustMissing(TrustError):
+    code = "TRUST-01"
+    hint = "Finish the enrolment: `sealane enrol --finish FOLDER` with what the owner gave you for this lane."
+
+
+class TrustRefused(TrustError):
+    code = "TRUST-02"
+    hint = "Somebody brings what the owner did not sign, or brings something old again. The policy in force is kept."
+
+
+class TrustExpired(TrustError):
+    code = "TRUST-03"
+    hint = "The owner must sign again (`sealane authority sign`); until then records are sealed for the same readers."
+    retryable = True
+
+
+class TrustUnreachable(TrustError):
+    code = "TRUST-04"
+    hint = "Look at the folder, address or broker that [trust] source names; the policy in force is kept meanwhile."
+    retryable = True
+
+
+class TrustClock(TrustError):
+    code = "TRUST-05"
+    hint = "Set the clock (NTP): a clock in the past would make old metadata look valid."
+    retryable = True
+
+
+class PolicyMalformed(TrustError):
+    code = "TRUST-06"
+    hint = "The owner's policy is of a newer version than this program, or was made by another one."
+
+
+class AuthorityError(TrustError):
+    """The owner's side: the repository, its keys and its drafts."""
+
+
+class AuthorityMissing(AuthorityError):
+    code = "AUTH-01"
+    hint = "Give the folder that `sealane authority init` made, or make one."
+
+
+class AuthorityExists(AuthorityError):
+    code = "AUTH-02"
+    hint = "Nothing is overwritten: choose another folder, or go on with the authority that is there."
+
+
+class AuthorityRefuses(AuthorityError):
+    code = "AUTH-03"
+    hint = "If you know what this means, say it with --force: one lost key must not lose every record."
+
+
+class AuthorityThreshold(AuthorityError):
+    code = "AUTH-04"
+    hint = "Sign with more root keys: `sealane authority sign --root-key FILE`, on as many machines as need be."
+
+
+class AuthorityUnknown(AuthorityError):
+    code = "AUTH-05"
+    hint = "`sealane authority status` lists the names and fingerprints that there are."
+
+
+class RequestInvalid(AuthorityError):
+    code = "AUTH-06"
+    hint = "The request was altered on the way, or is of another kind: bring the file of `sealane enrol` again."
+
+
 # --- outbox and delivery --------------------------------------------------------------------------------------------
 
 
