@@ -15,6 +15,8 @@ BEAM = 8
 """Texts kept while decoding, and alternatives known of one plate."""
 LEAST = 0.005
 """A symbol that is less probable than this at a step is not followed."""
+HOPELESS = 1e-4
+"""A text that is this much less probable than the best at any step is dropped."""
 SURELY_BLANK = 0.998
 MAX_LENGTH = 10
 
@@ -104,9 +106,9 @@ def beam_search(log_probs: NDArray[np.float32], alphabet: str) -> Candidates:
                     longer = text + symbol
                     old = grown.get(longer, (0.0, 0.0))
                     grown[longer] = (old[0], old[1] + (in_blank if repeated else in_blank + in_symbol) * p)
-        best = sorted(grown.items(), key=lambda item: -sum(item[1]))[:BEAM]
-        beams = {text: p for text, p in best if sum(p) > 0}
-    return [(text, sum(p)) for text, p in beams.items()]
+        best = sorted(((a + b, text) for text, (a, b) in grown.items()), reverse=True)[:BEAM]
+        beams = {text: grown[text] for p, text in best if p > best[0][0] * HOPELESS}
+    return [(text, a + b) for text, (a, b) in beams.items()]
 
 
 def character_confidence(candidates: Candidates) -> tuple[float, ...]:
