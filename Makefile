@@ -44,7 +44,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter and the fast tests: under 
 docs: $(STAMP) ## write docs/errors.md again
 	$(PY) -m edge.errors > docs/errors.md
 
-test: check test-tflite ## everything: check, the reader on tflite-runtime, then the tests with real peers
+test: check test-tflite $(VENV)-cwt/.installed ## everything: check, the reader on tflite-runtime, then the tests with real peers
 	sh tests/system-packages.sh
 	$(PY) -m pytest tests/contract tests/integration
 
@@ -64,6 +64,11 @@ $(VENV)-tflite/.installed: locks/tflite.txt pyproject.toml
 	$(PYTHON311) -m venv $(VENV)-tflite
 	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tflite.txt
 	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)-cwt/.installed: locks/cwt.txt
+	$(PYTHON) -m venv $(VENV)-cwt
+	$(VENV)-cwt/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 clean: ## remove what was built here
