@@ -330,6 +330,22 @@ class ReceiptMalformed(SealError):
     hint = "These bytes are no receipt as docs/wire-format.md describes it; a receipt comes only from a collector."
 
 
+class TokenUnavailable(SealError):
+    code = "SEAL-08"
+    hint = "Is the token plugged in, and its PKCS#11 library (module-path) installed, readable and of this processor?"
+    retryable = True
+
+
+class TokenRefused(SealError):
+    code = "SEAL-09"
+    hint = "Check the PIN (pin-source in the key file, or the one typed): most tokens lock after a few wrong ones."
+
+
+class TokenKeyMissing(SealError):
+    code = "SEAL-10"
+    hint = "List the token's keys (pkcs11-tool -O) and name one of the right kind with object= or id= in the key file."
+
+
 class KeyFileError(SealaneError):
     """Key files: reading, writing, passphrases."""
 
@@ -402,6 +418,11 @@ class TrustClock(TrustError):
 class PolicyMalformed(TrustError):
     code = "TRUST-06"
     hint = "The owner's policy is of a newer version than this program, or was made by another one."
+
+
+class NotEnrolled(TrustError):
+    code = "TRUST-07"
+    hint = "The owner's policy does not list this lane's signing key: enrol it, or ask the owner why it is gone."
 
 
 class AuthorityError(TrustError):

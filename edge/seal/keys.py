@@ -144,15 +144,12 @@ def save(key: PrivateKey, path: Path, passphrase: bytes | None = None) -> Path:
 
 
 def load_public(path: Path, purpose: Purpose) -> PublicKey:
-    """The public key in a file, or in a line of text before PEM as `PublicKey.pem` writes it.
-
-    KeyFileMissing, KeyFileMalformed, KeyFileWrongKind.
-    """
-    return parse_public(_read(path), purpose, where=str(path))
+    """The public key in a file. KeyFileMissing, KeyFileMalformed, KeyFileWrongKind."""
+    return parse_public(read(path), purpose, where=str(path))
 
 
 def parse_public(text: str, purpose: Purpose, *, where: str = "the text") -> PublicKey:
-    """As `load_public`, for text that came another way, such as in a policy."""
+    """As `load_public`, for a text that came another way, such as in a policy."""
     _check_label(text, purpose, "public", where)
     parts = []
     for block in _blocks(text, where):
@@ -169,7 +166,7 @@ def load_private(path: Path, purpose: Purpose, passphrase: bytes | None = None) 
     KeyFileMissing, KeyFileMalformed, KeyFileWrongKind; KeyFileExposed if others may read it; KeyFilePassphrase if the
     passphrase is wrong, missing, or given for a key that has none.
     """
-    text = _read(path, private=True)
+    text = read(path, private=True)
     _check_label(text, purpose, "private", str(path))
     parts = []
     for block in _blocks(text, str(path)):
@@ -184,6 +181,20 @@ def load_private(path: Path, purpose: Purpose, passphrase: bytes | None = None) 
             raise KeyFileMalformed(f"{path} holds no private key that can be read") from error
     public = _public(purpose, tuple(part.public_key() for part in parts), str(path))
     return PrivateKey(public, tuple(parts))  # type: ignore[arg-type]
+
+
+def read(path: Path, *, private: bool = False) -> str:
+    """The text of a key file. KeyFileMissing, KeyFileMalformed; KeyFileExposed if `private` and others may read it."""
+    try:
+        with path.open("rb") as file:
+            if private and os.fstat(file.fileno()).st_mode & 0o077:
+                raise KeyFileExposed(f"{path} may be read by others")
+            data = file.read(MAX_KEY_FILE_BYTES + 1)
+    except OSError as error:
+        raise KeyFileMissing(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():
+        raise KeyFileMalformed(f"{path} is no key file")
+    return data.decode()
 
 
 _TYPES: dict[tuple[type, ...], KeyType] = {
@@ -229,19 +240,6 @@ def _blocks(text: str, where: str) -> list[bytes]:
     if not 1 <= len(blocks) <= 2:
         raise KeyFileMalformed(f"{where} holds {len(blocks)} PEM blocks, where one or two make a key")
     return blocks
-
-
-def _read(path: Path, *, private: bool = False) -> str:
-    try:
-        with path.open("rb") as file:
-            if private and os.fstat(file.fileno()).st_mode & 0o077:
-                raise KeyFileExposed(f"{path} may be read by others")
-            data = file.read(MAX_KEY_FILE_BYTES + 1)
-    except OSError as error:
-        raise KeyFileMissing(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():
-        raise KeyFileMalformed(f"{path} is no key file")
-    return data.decode()
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

@@ -1,0 +1,169 @@
+"""Keys in a real PKCS#11 token: SoftHSM2."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.errors import (
+    KeyFileExposed,
+    KeyFileMalformed,
+    KeyFileMissing,
+    KeyFileWrongKind,
+    OpeningFailed,
+    TokenKeyMissing,
+    TokenRefused,
+    TokenUnavailable,
+)
+from edge.seal import custody, envelope, keys, receipt, token
+from edge.seal.envelope import Sealer
+from edge.seal.keys import KeyType, Purpose
+from edge.seal.opener import kem_public
+from edge.seal.receipt import Receipt
+from tests.sealing import NOW, READ, outbox, recipient_key, sealer, signing_key
+
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+PIN = b"1234"
+PREV = bytes(range(32))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a fresh token of label `box`, and its PIN in a file."""
+    assert MODULE.exists(), "softhsm2 is not installed: sh tests/system-packages.sh"
+    folder = tmp_path_factory.mktemp("hsm")
+    (folder / "tokens").mkdir()
+    (folder / "softhsm2.conf").write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOFTHSM2_CONF", str(folder / "softhsm2.conf"))
+        subprocess.run(
+            ["softhsm2-util", "--init-token", "--free", "--label", "box", "--pin", PIN, "--so-pin", "5678"],
+            check=True,
+            capture_output=True,
+        )
+        write(folder / "pin", PIN.decode() + "\n")
+        yield folder
+
+
+def write(path: Path, text: str) -> Path:
+    path.touch(0o600)
+    path.write_text(text)
+    return path
+
+
+def uri(home: Path, name: str, *, token_label: str = "box", module: Path = MODULE, pin: str | None = "pin") -> str:
+    source = f"&pin-source=file:{home / pin}" if pin else ""
+    return f"pkcs11:token={token_label};object={name}?module-path={module}{source}"
+
+
+def made(home: Path, name: str, purpose: Purpose, kind: KeyType) -> Path:
+    """A key file that names a key of that name, made in the token at first."""
+    path = home / f"{name}.key"
+    if not path.exists():
+        write(path, uri(home, name) + "\n")
+        token.make_key(token.parse_uri(path.read_text()), purpose, kind)
+    return path
+
+
+@pytest.mark.parametrize("kind", [KeyType.ED25519, KeyType.P256])
+def test_a_lane_signs_with_a_key_in_its_token(home: Path, kind: KeyType) -> None:
+    signer = custody.signer(made(home, f"lane-{kind}", Purpose.SIGNING, kind))
+    message = Sealer("lane-1", signer, (recipient_key().public,), now_ns=lambda: NOW.utc_ns).seal(READ, 7, 12, PREV)
+    found = envelope.parse(message.data)
+    envelope.verify(found, signer.public)
+    assert signer.public.type is kind
+    assert found.kid == signer.public.kid
+
+
+def test_an_outbox_seals_through_a_token_and_a_collector_confirms_through_one(home: Path, tmp_path: Path) -> None:
+    signer = custody.signer(made(home, f"lane-{KeyType.P256}", Purpose.SIGNING, KeyType.P256))
+    with outbox(tmp_path) as box:
+        box.use(Sealer("lane-1", signer, (recipient_key().public,)))
+        epoch, seq = box.append(READ)
+        found = envelope.parse(box.pending()[0].payload)
+        envelope.verify(found, signer.public)
+        signed = receipt.sign(Receipt("lane-1", epoch, seq, found.digest, NOW.utc_ns), signer)
+        assert box.confirm(receipt.verify(receipt.parse(signed), [signer.public])) == 1
+
+
+def test_the_owner_opens_with_a_key_that_never_leaves_the_token(home: Path) -> None:
+    opener = custody.opener(made(home, "owner", Purpose.RECIPIENT, KeyType.P256))
+    lane = sealer()
+    both = Sealer("lane-1", lane.signer, (recipient_key().public, opener.public))
+    found = envelope.parse(both.seal(READ, 7, 12, PREV).data)
+    assert envelope.open_record(found, opener) == READ
+    assert opener.half.public == kem_public(opener.public)
+
+
+def test_what_is_no_point_of_the_curve_is_refused_before_the_token_sees_it(home: Path) -> None:
+    opener = custody.opener(made(home, "owner", Purpose.RECIPIENT, KeyType.P256))
+    found = envelope.parse(Sealer("lane-1", sealer().signer, (opener.public,)).seal(READ, 7, 12, PREV).data)
+    one = found.inner.recipients[0]
+    one.headers.unprotected[-4] = b"\x04" + bytes(64)  # type: ignore[index]
+    with pytest.raises(OpeningFailed):
+        one.unwrap(opener.half, 3)
+
+
+def test_a_key_made_twice_under_one_name_is_refused(home: Path) -> None:
+    path = made(home, "owner", Purpose.RECIPIENT, KeyType.P256)
+    with pytest.raises(TokenKeyMissing):
+        token.make_key(token.parse_uri(path.read_text()), Purpose.RECIPIENT, KeyType.P256)
+
+
+@pytest.mark.parametrize("kind", [KeyType.X25519, KeyType.MLKEM768_X25519, KeyType.ED25519])
+def test_only_p256_opens_in_a_token(home: Path, kind: KeyType) -> None:
+    with pytest.raises(KeyFileWrongKind):
+        token.make_key(token.parse_uri(uri(home, "never")), Purpose.RECIPIENT, kind)
+
+
+def test_a_signing_key_in_a_token_opens_nothing(home: Path) -> None:
+    with pytest.raises(KeyFileWrongKind):
+        custody.opener(made(home, f"lane-{KeyType.ED25519}", Purpose.SIGNING, KeyType.ED25519))
+
+
+def test_a_pin_is_typed_where_no_file_holds_it_and_a_wrong_one_is_named(home: Path) -> None:
+    made(home, "owner", Purpose.RECIPIENT, KeyType.P256)
+    asks = write(home / "asks.key", uri(home, "owner", pin=None))
+    assert custody.opener(asks, PIN).public.type is KeyType.P256
+    with pytest.raises(TokenRefused, match="no PIN"):
+        custody.opener(asks)
+    write(home / "wrong-pin", "9999")
+    wrong = write(home / "wrong.key", uri(home, "owner", pin="wrong-pin"))
+    code = "import sys, pathlib, edge.seal.custody; edge.seal.custody.opener(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, wrong], capture_output=True, text=True)  # here it is logged in
+    assert done.stderr.splitlines()[-1] == "edge.errors.TokenRefused: SEAL-09 token box: PinIncorrect"
+    (home / "shown-pin").write_text("1234")
+    (home / "shown-pin").chmod(0o644)
+    with pytest.raises(KeyFileExposed):
+        custody.opener(write(home / "shown.key", uri(home, "owner", pin="shown-pin")))
+    with pytest.raises(KeyFileMissing):
+        custody.opener(write(home / "gone.key", uri(home, "owner", pin="gone-pin")))
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("pkcs11:token=box;object=nobody?module-path={module}&pin-source=file:{home}/pin", TokenKeyMissing),
+        ("pkcs11:token=other;object=owner?module-path={module}&pin-source=file:{home}/pin", TokenUnavailable),
+        ("pkcs11:token=box;object=owner?module-path=/nowhere.so&pin-source=file:{home}/pin", TokenUnavailable),
+        ("pkcs11:token=box;object=owner", KeyFileMalformed),
+        ("pkcs11:token=box?module-path={module}", KeyFileMalformed),
+        ("pkcs11:object=owner?module-path={module}", KeyFileMalformed),
+        ("pkcs11:token=box;object=owner?module-path={module}&pin-value=1234", KeyFileMalformed),
+        ("pkcs11:token=box;slot=owner?module-path={module}", KeyFileMalformed),
+    ],
+)
+def test_a_key_that_is_not_to_be_had_is_named_with_a_code(home: Path, text: str, error: type[Exception]) -> None:
+    path = write(home / "bad.key", text.format(home=home, module=MODULE))
+    with pytest.raises(error) as caught:
+        custody.signer(path)
+    assert "1234" not in str(caught.value)
+
+
+def test_a_file_with_a_key_in_it_works_through_the_same_door(tmp_path: Path) -> None:
+    keys.save(signing_key(), tmp_path / "lane")
+    keys.save(recipient_key(), tmp_path / "owner", b"secret")
+    assert custody.signer(tmp_path / "lane").public.kid == signing_key().public.kid
+    assert custody.opener(tmp_path / "owner", b"secret").public.kid == recipient_key().public.kid
