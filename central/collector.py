@@ -33,11 +33,10 @@ from edge.mqtt import (
     split,
     topic,
 )
-from edge.seal import keys, receipt
+from edge.seal import custody, receipt
 from edge.seal.envelope import Envelope
-from edge.seal.keys import Purpose
 from edge.seal.receipt import Receipt
-from edge.seal.signer import FileSigner, Signer
+from edge.seal.signer import Signer
 
 LEAVES = ("record", "checkpoint")
 MAX_BATCH = 500
@@ -191,7 +190,7 @@ def command(
     """Verify and store what the lanes send, and sign receipts. It can't open a record."""
     logs.setup(verbose)
     settings = connection.broker(broker, ca, certificate, key).model_copy(update={"in_flight": IN_FLIGHT})
-    signer = FileSigner(keys.load_private(signing_key, Purpose.SIGNING))
+    signer = custody.signer(signing_key)
     lane_keys = KeyDirectory(lanes)
     database = Store(store, shared=share is not None)
     for lane in accept or []:

@@ -20,14 +20,14 @@ from central import connection
 from central.keys import PassphraseFile, passphrase
 from central.lanes import KeyDirectory, LaneKeys, admit
 from central.store import Store
-from edge.errors import CollectorError, ConfigMissing, KeyFilePassphrase, MqttError, SealaneError, clean
+from edge.errors import CollectorError, ConfigMissing, KeyFilePassphrase, MqttError, SealaneError, TokenRefused, clean
 from edge.mqtt import TICK_S, Message, Session, keep_connected, lane_filter, split
 from edge.record import AuditRecord, CheckpointRecord, GapRecord, Kind, LaneRecord, ReadRecord
-from edge.seal import keys, receipt
+from edge.seal import custody, keys, receipt
 from edge.seal.chain import ChainVerifier, Finding
 from edge.seal.envelope import open_record
 from edge.seal.keys import PublicKey, Purpose
-from edge.seal.opener import FileOpener, Opener
+from edge.seal.opener import Opener
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -212,11 +212,11 @@ class _Wanted:
 def _opener(path: Path, passphrase_file: Path | None) -> Opener:
     secret = passphrase(passphrase_file) if passphrase_file is not None else None
     try:
-        return FileOpener(keys.load_private(path, Purpose.RECIPIENT, secret))
-    except KeyFilePassphrase:
+        return custody.opener(path, secret)
+    except (KeyFilePassphrase, TokenRefused):
         if secret is not None:
             raise
-        return FileOpener(keys.load_private(path, Purpose.RECIPIENT, passphrase(None)))
+        return custody.opener(path, passphrase(None))
 
 
 def _from_store(

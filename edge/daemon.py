@@ -38,10 +38,9 @@ from edge.publisher import Publisher
 from edge.reading.fuse import Vote
 from edge.reading.reader import FrameReading, PlateReader
 from edge.record import AuditRecord, CheckpointRecord, ClockQuality, Ending, Instant, NoRead, PlateReading, ReadRecord
-from edge.seal import keys
+from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
 from edge.seal.keys import Purpose
-from edge.seal.signer import FileSigner
 from edge.visit import VisitReader, VisitSettings
 
 SOFTWARE = f"sealane {version('sealane')}"
@@ -103,7 +102,7 @@ class Daemon:
             settings.state.directory / "outbox.sqlite",
             Sealer(
                 settings.lane.id,
-                FileSigner(keys.load_private(settings.keys.signing_key_file, Purpose.SIGNING)),
+                custody.signer(settings.keys.signing_key_file),
                 tuple(keys.load_public(path, Purpose.RECIPIENT) for path in settings.keys.recipient_files),
             ),
             Limits(bytes=settings.state.outbox_mib << 20),
