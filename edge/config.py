@@ -8,9 +8,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml, clean
 
@@ -87,10 +87,20 @@ class Broker(Table):
 
 class Keys(Table):
     signing_key_file: FilePath
-    recipient_files: tuple[FilePath, ...] = Field(min_length=1, max_length=8)
-    """Public keys of those who may read the records."""
-    collector_files: tuple[FilePath, ...] = Field(min_length=1, max_length=8)
-    """Public keys whose receipts let the outbox forget."""
+    recipient_files: tuple[FilePath, ...] = Field((), min_length=1, max_length=8)
+    """Public keys of those who may read the records; without [trust]."""
+    collector_files: tuple[FilePath, ...] = Field((), min_length=1, max_length=8)
+    """Public keys whose receipts let the outbox forget; without [trust]."""
+
+
+class Trust(Table):
+    """The owner's signed word, instead of key files that somebody put on the box."""
+
+    root_file: FilePath
+    """The owner's root metadata, brought by `sealane enrol --finish`."""
+    source: str = Field("broker", min_length=1, max_length=1000)
+    """"broker" for retained messages, a folder, or an http(s) address."""
+    refresh_s: float = Field(300, ge=1, le=86400)
 
 
 class State(Table):
@@ -113,7 +123,17 @@ class LaneConfig(Table):
     reading: Reading = Reading()
     broker: Broker
     keys: Keys
+    trust: Trust | None = None
     state: State = State()
+
+    @model_validator(mode="after")
+    def _names_its_readers_once(self) -> Self:
+        given = bool(self.keys.recipient_files), bool(self.keys.collector_files)
+        if self.trust is None and not all(given):
+            raise ValueError("keys: recipient_files and collector_files are needed, or a [trust] table")
+        if self.trust is not None and any(given):
+            raise ValueError("keys: with a [trust] table the owner names recipients and collectors; take them out")
+        return self
 
 
 def load(path: Path) -> LaneConfig:

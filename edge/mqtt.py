@@ -86,6 +86,11 @@ def topic(lane_id: str, leaf: str) -> str:
     return f"{ROOT}/{lane_id}/{leaf}"
 
 
+def trust_topic(name: str) -> str:
+    """The topic of a file of the owner's repository, or "#" for all of them."""
+    return f"{ROOT}/trust/{name}"
+
+
 def lane_filter(leaf: str) -> str:
     """The filter for the topics `leaf` of all lanes."""
     return topic("+", leaf)

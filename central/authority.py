@@ -1,0 +1,453 @@
+"""`sealane authority`: the data owner's side. Edits a draft; `sign` makes it the next policy; others carry the files.
+
+Root keys stay off line and are needed for `init` and `rotate-root` only; the targets key signs policies; the online key
+signs, from a timer if you like, that the newest policy is the newest.
+"""
+
+import datetime
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from central import connection
+from central.keys import PassphraseFile, passphrase
+from central.repository import Repository
+from edge import enrolment
+from edge.errors import (
+    AuthorityMissing,
+    AuthorityThreshold,
+    AuthorityUnknown,
+    KeyFileMissing,
+    KeyFilePassphrase,
+    RequestInvalid,
+)
+from edge.seal import keys
+from edge.seal.keys import KeyType, PublicKey, Purpose, fingerprint
+from edge.seal.signer import FileSigner
+from edge.trust import Collector, Lane, LaneKey, Recipient, Revocation
+
+app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
+
+ONLINE_KEY, TARGETS_KEY = "online", "targets"
+RESERVED = "trust"
+RENEW_DAYS = 60
+MAX_MODEL_BYTES = 64 << 20
+
+Folder = Annotated[Path, typer.Argument(help="The authority's folder.", envvar="SEALANE_AUTHORITY")]
+Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; from now on if not given.")]
+Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; open if not given.")]
+Note = Annotated[str, typer.Option(help="For people.")]
+
+
+@app.command()
+def init(
+    folder: Folder,
+    root_keys: Annotated[int, typer.Option(min=1, max=9, help="How many root keys to make.")] = 3,
+    threshold: Annotated[int, typer.Option(min=1, max=9, help="How many of them must sign.")] = 2,
+    kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Only for benches.")] = False,
+) -> None:
+    """Make the keys and an empty repository, and the authority for TLS certificates."""
+    from central.certificates import Authority
+
+    secret = None if no_passphrase else passphrase(passphrase_file, confirm=True)
+    if threshold > root_keys:
+        raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
+    (folder / "keys").mkdir(parents=True, exist_ok=True)
+    made = {name: keys.make_signing_key(kind) for name in (TARGETS_KEY, ONLINE_KEY)}
+    made |= {f"root-{number}": keys.make_signing_key(kind) for number in range(1, root_keys + 1)}
+    for name, key in made.items():
+        keys.save(key, folder / "keys" / name, secret)
+    roots = [FileSigner(key) for name, key in made.items() if name.startswith("root-")]
+    Repository.create(folder, roots, threshold, made[TARGETS_KEY].public, made[ONLINE_KEY].public, _now())
+    Authority.open_or_make(folder / "tls")
+    _say(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
+    _say("Move each root key to a place of its own, off line, and leave none of them here.")
+    _say("Next: add-recipient (two at least), add-collector, add-lane, sign.")
+
+
+@app.command()
+def add_recipient(
+    folder: Folder, key: Annotated[Path, typer.Argument(help="A recipient's .pub file.")],
+    since: Since = None, until: Until = None, note: Note = "",
+) -> None:  # fmt: skip
+    """Name somebody who may read. The same key again changes its dates: so recipients roll over without a gap."""
+    repository = Repository(folder)
+    one = Recipient(key=keys.load_public(key, Purpose.RECIPIENT), since=_utc(since), until=_utc(until), note=note)
+    rest = tuple(other for other in repository.draft.recipients if other.key.kid != one.key.kid)
+    repository.edit(recipients=(*rest, one))
+    _say(f"recipient {one.key.fingerprint} is in the draft")
+
+
+@app.command()
+def add_collector(
+    folder: Folder, key: Annotated[Path, typer.Argument(help="A collector's .pub file.")],
+    since: Since = None, until: Until = None, note: Note = "",
+) -> None:  # fmt: skip
+    """Name a collector whose receipts let lanes forget."""
+    repository = Repository(folder)
+    one = Collector(key=keys.load_public(key, Purpose.SIGNING), since=_utc(since), until=_utc(until), note=note)
+    rest = tuple(other for other in repository.draft.collectors if other.key.kid != one.key.kid)
+    repository.edit(collectors=(*rest, one))
+    _say(f"collector {one.key.fingerprint} is in the draft")
+
+
+@app.command()
+def add_lane(
+    folder: Folder,
+    request: Annotated[Path, typer.Argument(help="The request that `sealane enrol` wrote.")],
+    confirmed: Annotated[
+        str | None, typer.Option("--fingerprint", help="As the box showed it; asked for if not given.")
+    ] = None,
+    new_epoch: Annotated[
+        str | None, typer.Option(help="Announce an epoch (16 hex digits) that begins without a link.")
+    ] = None,
+) -> None:
+    """Countersign a box's request: its key goes into the draft, its TLS certificate into the repository.
+
+    Writes NAME.enrolled, the folder to carry back to the box.
+    """
+    repository = Repository(folder)
+    data = _read(request)
+    asked = enrolment.parse(data)
+    if not _vouched(repository, asked):
+        shown = confirmed or typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
+        if _hex(shown) != _hex(asked.fingerprint):
+            raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
+    _enrol(repository, asked, new_epoch)
+    (folder / "requests").mkdir(exist_ok=True)
+    (folder / "requests" / asked.lane).write_bytes(data)
+    _say(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
+    _say(f"{_reply(repository, asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
+
+
+@app.command()
+def rotate_lane(folder: Folder, lane: Annotated[str, typer.Argument(help="The lane.")]) -> None:
+    """Tell a lane to make itself a new signing key; `accept-requests` then takes what it asks for."""
+    repository = Repository(folder)
+    changed = _lane(repository, lane).model_copy(update={"rotate": True})
+    repository.edit(lanes={**repository.draft.lanes, lane: changed})
+    _say(f"{lane} will be told to make a new key")
+
+
+@app.command()
+def accept_requests(
+    folder: Folder,
+    broker: connection.BrokerAddress,
+    ca: connection.CaFile,
+    certificate: connection.CertificateFile,
+    key: connection.KeyFile,
+    listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
+) -> None:
+    """Take up the requests that lanes published, if a key that is enrolled vouches for them."""
+    from edge.mqtt import Message, Session, lane_filter
+
+    repository = Repository(folder)
+    session = Session(
+        connection.broker(broker, ca, certificate, key), connection.own_name(certificate), resume=False, expiry_s=0
+    )
+    session.connect()
+    session.subscribe([lane_filter("request")])
+    end = time.monotonic() + listen_s
+    while (left_s := end - time.monotonic()) > 0:
+        for event in session.wait(left_s):
+            if isinstance(event, Message) and event.payload:
+                asked = enrolment.parse(event.payload)
+                known = repository.draft.lanes.get(asked.lane)
+                if known is None or not known.rotate:
+                    continue  # nobody asked that lane for a key
+                if not _vouched(repository, asked):
+                    raise RequestInvalid(f"no valid key of {asked.lane} vouches for {asked.signing_key.fingerprint}")
+                _enrol(repository, asked, None)
+                (folder / "requests" / asked.lane).write_bytes(event.payload)
+                _say(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
+    session.close()
+
+
+@app.command()
+def announce_epoch(
+    folder: Folder,
+    lane: Annotated[str, typer.Argument(help="The lane.")],
+    epoch: Annotated[str, typer.Argument(help="16 hex digits, as the alarm shows them.")],
+) -> None:
+    """Say that a lane rightly began anew without a link, for example with a new card."""
+    repository = Repository(folder)
+    enrolled = _lane(repository, lane)
+    if len(epoch) != 16 or _hex(epoch) != epoch.lower():
+        raise AuthorityUnknown("an epoch has 16 hex digits")
+    changed = enrolled.model_copy(update={"epochs": (*enrolled.epochs, epoch.lower())})
+    repository.edit(lanes={**repository.draft.lanes, lane: changed})
+    _say(f"epoch {epoch} of {lane} is in the draft")
+
+
+@app.command()
+def renew(
+    folder: Folder,
+    days: Annotated[int, typer.Option(help="Renew what expires within this many days.")] = RENEW_DAYS,
+) -> None:
+    """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
+    from cryptography import x509
+
+    repository = Repository(folder)
+    limit = _now() + datetime.timedelta(days=days)
+    for request in sorted((folder / "requests").glob("*")):
+        asked = enrolment.parse(request.read_bytes())
+        certificate = x509.load_pem_x509_certificate((folder / "certificates" / f"{asked.lane}.pem").read_bytes())
+        if certificate.not_valid_after_utc < limit:
+            _certify(repository, asked)
+            _say(f"{asked.lane}: a new certificate")
+
+
+@app.command()
+def add_model(
+    folder: Folder, bundle: Annotated[Path, typer.Argument(help="Folder with manifest.json and the files it names.")]
+) -> None:
+    """Put a model bundle into the repository; `sign` signs it."""
+    repository = Repository(folder)
+    files = [path for path in sorted(bundle.iterdir()) if path.is_file()]
+    if not any(path.name == "manifest.json" for path in files):
+        raise AuthorityUnknown(f"{bundle} is no model bundle: it has no manifest.json")
+    if sum(path.stat().st_size for path in files) > MAX_MODEL_BYTES:
+        raise AuthorityUnknown(f"{bundle} is larger than {MAX_MODEL_BYTES >> 20} MiB")
+    for path in files:
+        repository.add_target(f"models/{bundle.resolve().name}/{path.name}", path.read_bytes())
+    _say(f"models/{bundle.resolve().name}: {len(files)} files")
+
+
+@app.command()
+def revoke(
+    folder: Folder,
+    key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
+    at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
+    reason: Annotated[str, typer.Option(help="For people.")] = "",
+) -> None:
+    """Let a key count for nothing from some time on: a stolen box, a lost key."""
+    repository = Repository(folder)
+    kid, draft = _hex(key), repository.draft
+    known: list[PublicKey] = [one.key for one in draft.recipients] + [one.key for one in draft.collectors]
+    known += [one.key for lane in draft.lanes.values() for one in lane.keys]
+    if kid not in {one.kid.hex() for one in known}:
+        raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
+    one = Revocation(kid=kid, at=_utc(at) or _now(), reason=reason)
+    repository.edit(revoked=(*draft.revoked, one))
+    _say(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
+
+
+@app.command()
+def allow_picture(
+    folder: Folder, allowed: Annotated[bool, typer.Argument(help="Whether `sealane aim --picture` may be used.")]
+) -> None:
+    """Allow or forbid technicians the coarse mosaic of `sealane aim --picture`."""
+    Repository(folder).edit(aim_picture=allowed)
+    _say(f"aim --picture is {'allowed' if allowed else 'forbidden'} in the draft")
+
+
+@app.command()
+def rotate_root(
+    folder: Folder,
+    add: Annotated[list[Path] | None, typer.Option(help="Public file of a new root key.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="Fingerprint of a root key that goes.")] = None,
+    threshold: Annotated[int | None, typer.Option(help="How many must sign from then on.")] = None,
+) -> None:
+    """Draft a new set of root keys. It counts once enough old and new root keys have signed: sign --root-key."""
+    added = [keys.load_public(path, Purpose.SIGNING) for path in add or []]
+    Repository(folder).propose_root(added, [_hex(kid) for kid in remove or []], threshold, _now())
+    _say("the new root is drafted; sign it with `sealane authority sign --root-key FILE`")
+
+
+@app.command()
+def sign(
+    folder: Folder,
+    root_key: Annotated[list[Path] | None, typer.Option(help="Sign the pending root with this key.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Only say that the newest is the newest: for a timer.")
+    ] = False,
+    targets_key: Annotated[Path | None, typer.Option(help="If it is not in the authority's folder.")] = None,
+    online_key: Annotated[Path | None, typer.Option(help="If it is not in the authority's folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Sign a policy with a single reader.")] = False,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make the draft the next policy, and sign that it is the newest."""
+    repository = Repository(folder)
+    secret = _Secret(passphrase_file)
+    if root_key:
+        if repository.sign_root(secret.signer(path) for path in root_key):
+            _say(f"root {repository.root.signed.version} is published")
+        else:
+            _say("the new root needs more signatures; carry pending-root.json to the other keys")
+        return
+    online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
+    if fresh:
+        repository.freshen(online, _now())
+        _say("signed as fresh")
+        return
+    targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
+    policy = repository.publish(targets, online, _now(), force=force)
+    for lane in policy.lanes:
+        if (folder / f"{lane}.enrolled").exists():
+            _reply(repository, lane)
+    _say(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
+
+
+@app.command()
+def publish(
+    folder: Folder,
+    broker: connection.BrokerAddress,
+    ca: connection.CaFile,
+    certificate: connection.CertificateFile,
+    key: connection.KeyFile,
+) -> None:
+    """Put the repository's files on the broker as retained messages. Models do not travel this way."""
+    from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Publication, Session, trust_topic
+
+    session = Session(connection.broker(broker, ca, certificate, key), connection.own_name(certificate), resume=False)
+    session.connect()
+    files = {name: data for name, data in Repository(folder).files().items() if len(data) < MAX_PACKET_BYTES - 1024}
+    for name, data in files.items():
+        session.publish(Publication(trust_topic(name), data, retain=True))
+    waiting = set(files)
+    while waiting:
+        for event in session.wait(5):
+            if isinstance(event, Acknowledged):
+                if event.reason >= 0x80:
+                    raise AuthorityMissing(f"the broker refused {event.publication.topic}")
+                waiting -= {name for name in waiting if trust_topic(name) == event.publication.topic}
+    session.close()
+    _say(f"{len(files)} files are on the broker")
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Show what is in force, what the draft changes, and when something ends."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    repository, now, console = Repository(folder), _now(), Console(highlight=False)
+    policy, draft = repository.policy, repository.draft
+    root = repository.root.signed
+    console.print(
+        f"root {root.version}: {len(root.roles['root'].keyids)} keys, {root.roles['root'].threshold} must sign, "
+        f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if repository.pending_root is not None else "")
+    )
+    console.print(
+        "no policy is signed yet" if policy is None else f"policy {policy.version} of {policy.issued:%Y-%m-%d}"
+    )
+    table = Table("role", "name", "fingerprint", "from", "until", "", box=None)
+    listed: list[tuple[str, str, Recipient | Collector | LaneKey]] = [
+        *(("recipient", one.note, one) for one in draft.recipients),
+        *(("collector", one.note, one) for one in draft.collectors),
+        *(("lane", name, one) for name, lane in draft.lanes.items() for one in lane.keys),
+    ]
+    for role, name, one in listed:
+        state = "revoked" if draft.revokes(one.key, now) else "" if one.holds(now) else "not now"
+        dates = (f"{day:%Y-%m-%d}" if day else "" for day in (one.since, one.until))
+        table.add_row(role, Text(name), one.key.fingerprint, *dates, state)
+    console.print(table)
+    if (folder / "draft.json").exists():
+        console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
+
+
+def _vouched(repository: Repository, asked: enrolment.Request) -> bool:
+    """Whether a key of the lane that holds now signed that the new one follows it."""
+    draft, now = repository.draft, _now()
+    lane = draft.lanes.get(asked.lane, Lane(keys=()))
+    return any(one.holds(now) and not draft.revokes(one.key, now) and asked.vouched_by(one.key) for one in lane.keys)
+
+
+def _enrol(repository: Repository, asked: enrolment.Request, new_epoch: str | None) -> None:
+    lanes = repository.draft.lanes
+    if asked.lane == RESERVED:
+        raise RequestInvalid(f"no lane can be called {RESERVED}: the owner's metadata has that topic")
+    known = lanes.get(asked.lane, Lane(keys=()))
+    if not any(one.key.kid == asked.signing_key.kid for one in known.keys):
+        added = LaneKey(key=asked.signing_key, since=_now())
+        known = known.model_copy(update={"keys": (*known.keys, added), "rotate": False})
+    if new_epoch is not None:
+        known = known.model_copy(update={"epochs": (*known.epochs, new_epoch)})
+    repository.edit(lanes={**lanes, asked.lane: known})
+    _certify(repository, asked)
+
+
+def _certify(repository: Repository, asked: enrolment.Request) -> None:
+    from central.certificates import Authority
+
+    certificate = Authority.open_or_make(repository.directory / "tls").issue(asked.lane, asked.tls_key)
+    repository.add_target(f"certificates/{asked.lane}.pem", certificate)
+    (repository.directory / "certificates").mkdir(exist_ok=True)
+    (repository.directory / "certificates" / f"{asked.lane}.pem").write_bytes(certificate)
+
+
+def _reply(repository: Repository, lane: str) -> Path:
+    """The folder to carry back to a box: what it starts to trust from, and a copy of the repository."""
+    reply = repository.directory / f"{lane}.enrolled"
+    shutil.rmtree(reply, ignore_errors=True)
+    reply.mkdir()
+    (reply / "root.json").write_bytes(repository.root_bytes)
+    shutil.copy(repository.directory / "tls" / "ca.pem", reply / "ca.pem")
+    shutil.copy(repository.directory / "certificates" / f"{lane}.pem", reply / "certificate.pem")
+    shutil.copytree(repository.published, reply / "repository")
+    return reply
+
+
+class _Secret:
+    """Asks for the passphrase once, and only if a key needs it."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._known: bytes | None = None
+
+    def signer(self, path: Path) -> FileSigner:
+        for secret in self._secrets():
+            try:
+                return FileSigner(keys.load_private(path, Purpose.SIGNING, secret))
+            except KeyFilePassphrase:
+                if secret is not None:
+                    raise
+        raise KeyFilePassphrase(f"{path} does not open")
+
+    def _secrets(self) -> Iterator[bytes | None]:
+        yield None
+        if self._known is None:
+            self._known = passphrase(self._file)
+        yield self._known
+
+
+def _lane(repository: Repository, name: str) -> Lane:
+    lane = repository.draft.lanes.get(name)
+    if lane is None:
+        raise AuthorityUnknown(f"no lane {name}")
+    return lane
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyFileMissing(f"cannot read {path}: {error.strerror}") from error
+
+
+def _hex(text: str) -> str:
+    """A fingerprint as people copy it, without blanks. AuthorityUnknown if it is none."""
+    digits = "".join(text.split()).lower()
+    if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
+        raise AuthorityUnknown("a fingerprint is made of hex digits")
+    return digits
+
+
+def _utc(at: datetime.datetime | None) -> datetime.datetime | None:
+    return None if at is None else at.replace(tzinfo=datetime.UTC)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")

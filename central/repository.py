@@ -1,0 +1,275 @@
+"""The owner's TUF repository: plain files that others carry, and the draft of the next policy. Says who signs what.
+
+repository/   metadata/ and targets/: what is carried to lanes and collectors
+draft.json    the terms of the next policy
+pending-root.json   a new root that lacks signatures
+"""
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from pydantic import ValidationError
+from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
+from securesystemslib.signer import Signer as SslibSigner  # type: ignore[attr-defined]
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+
+from edge.errors import (
+    AuthorityExists,
+    AuthorityMissing,
+    AuthorityRefuses,
+    AuthorityThreshold,
+    AuthorityUnknown,
+    clean,
+)
+from edge.seal.keys import PublicKey, fingerprint
+from edge.seal.signer import Signer
+from edge.trust import CURRENT_POLICY, Policy, Terms, parse_policy
+
+ROOT_DAYS = 730
+TARGETS_DAYS = 365
+FRESH_DAYS = 30
+"""Timestamp and snapshot: how long the owner may be silent before lanes say so."""
+LEAST_RECIPIENTS = 2
+
+
+class Repository:
+    """The repository in a folder. AuthorityMissing if there is none."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.published = directory / "repository"
+        self._metadata = self.published / "metadata"
+        self._targets = self.published / "targets"
+        self._pending = directory / "pending-root.json"
+        if not (self._metadata / "root.json").exists():
+            raise AuthorityMissing(f"there is no authority in {directory}")
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        roots: Sequence[Signer],
+        threshold: int,
+        targets: PublicKey,
+        online: PublicKey,
+        now: datetime.datetime,
+    ) -> "Repository":
+        """A new repository, its root signed by all of `roots`, of which any `threshold` will do later.
+
+        `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThreshold.
+        """
+        if (directory / "repository").exists():
+            raise AuthorityExists(f"there is an authority in {directory}")
+        if not 1 <= threshold <= len(roots):
+            raise AuthorityThreshold(f"a threshold of {threshold} with {len(roots)} root keys")
+        root = Root(version=1, expires=_in_days(now, ROOT_DAYS), consistent_snapshot=False)
+        for signer in roots:
+            root.add_key(_tuf_key(signer.public), "root")
+        root.roles["root"].threshold = threshold
+        root.add_key(_tuf_key(targets), "targets")
+        root.add_key(_tuf_key(online), "snapshot")
+        root.add_key(_tuf_key(online), "timestamp")
+        metadata = Metadata(root)
+        for signer in roots:
+            metadata.sign(_TufSigner(signer), append=True)
+        for folder in ("metadata", "targets/policy"):
+            (directory / "repository" / folder).mkdir(parents=True)
+        for name in ("1.root.json", "root.json"):
+            _write(directory / "repository" / "metadata" / name, metadata.to_bytes())
+        return cls(directory)
+
+    @property
+    def root(self) -> Metadata[Root]:
+        return Metadata[Root].from_file(str(self._metadata / "root.json"))
+
+    @property
+    def root_bytes(self) -> bytes:
+        """What a lane starts from; it never changes for it."""
+        return (self._metadata / "1.root.json").read_bytes()
+
+    @property
+    def pending_root(self) -> Metadata[Root] | None:
+        return Metadata[Root].from_file(str(self._pending)) if self._pending.exists() else None
+
+    @property
+    def policy(self) -> Policy | None:
+        """The newest that was published."""
+        path = self._targets / CURRENT_POLICY
+        return parse_policy(path.read_bytes()) if path.exists() else None
+
+    @property
+    def draft(self) -> Terms:
+        """The terms of the next policy; those of the newest one if nothing was changed."""
+        path = self.directory / "draft.json"
+        if path.exists():
+            try:
+                return Terms.model_validate_json(path.read_bytes())
+            except ValidationError as error:
+                raise AuthorityMissing(f"{path} is no draft: {clean(error.errors()[0]['msg'])}") from error
+        return Terms() if self.policy is None else _terms(self.policy)
+
+    def edit(self, **changes: object) -> Terms:
+        """Change fields of the draft."""
+        draft = Terms.model_validate({**dict(self.draft), **changes})
+        _write(self.directory / "draft.json", draft.model_dump_json(indent=1).encode())
+        return draft
+
+    def add_target(self, name: str, content: bytes) -> None:
+        """A file to be signed with the next publication: a certificate, a part of a model bundle."""
+        path = self._targets / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, content)
+
+    def publish(self, targets: Signer, online: Signer, now: datetime.datetime, *, force: bool = False) -> Policy:
+        """Sign the draft as the next policy, all targets, and that this is the newest.
+
+        AuthorityRefuses for a policy with fewer than two readers; AuthorityThreshold if a key is not the root's choice.
+        """
+        policy = self._next_policy(now, force)
+        self.add_target(f"policy/{policy.version}", policy.to_json())
+        self.add_target(CURRENT_POLICY, policy.to_json())
+        files = {
+            path.relative_to(self._targets).as_posix(): path
+            for path in sorted(self._targets.rglob("*"))
+            if path.is_file() and path.suffix != ".part"
+        }
+        found = {name: TargetFile.from_file(name, str(path)) for name, path in files.items()}
+        signed = Targets(self._version("targets") + 1, expires=_in_days(now, TARGETS_DAYS), targets=found)
+        self._sign("targets", Metadata(signed), targets)
+        self.freshen(online, now)
+        (self.directory / "draft.json").unlink(missing_ok=True)
+        return policy
+
+    def freshen(self, online: Signer, now: datetime.datetime) -> None:
+        """Sign anew that what is published is the newest, for FRESH_DAYS."""
+        if not self._version("targets"):
+            raise AuthorityMissing("no policy was published yet")
+        expires = _in_days(now, FRESH_DAYS)
+        snapshot = Snapshot(
+            self._version("snapshot") + 1,
+            expires=expires,
+            meta={"targets.json": MetaFile(self._version("targets"))},
+        )
+        timestamp = Timestamp(self._version("timestamp") + 1, expires=expires, snapshot_meta=MetaFile(snapshot.version))
+        self._sign("snapshot", Metadata(snapshot), online)
+        self._sign("timestamp", Metadata(timestamp), online)
+
+    def propose_root(
+        self, add: Iterable[PublicKey], remove: Iterable[str], threshold: int | None, now: datetime.datetime
+    ) -> None:
+        """Draft a new root. It counts once enough old and enough new root keys have signed it. AuthorityUnknown."""
+        root = self.root.signed
+        for kid in remove:
+            if kid not in root.roles["root"].keyids:
+                raise AuthorityUnknown(f"no root key {fingerprint(bytes.fromhex(kid))}")
+            root.revoke_key(kid, "root")
+        for key in add:
+            root.add_key(_tuf_key(key), "root")
+        role = root.roles["root"]
+        role.threshold = threshold or role.threshold
+        if not 1 <= role.threshold <= len(role.keyids):
+            raise AuthorityThreshold(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
+        root.version += 1
+        root.expires = _in_days(now, ROOT_DAYS)
+        _write(self._pending, Metadata(root).to_bytes())
+
+    def sign_root(self, signers: Iterable[Signer]) -> bool:
+        """Add signatures to the pending root; True once it has enough and is published. AuthorityMissing."""
+        pending = self.pending_root
+        if pending is None:
+            raise AuthorityMissing("no new root is pending; `rotate-root` drafts one")
+        for signer in signers:
+            pending.sign(_TufSigner(signer), append=True)
+        result = pending.signed.get_root_verification_result(self.root.signed, pending.signed_bytes, pending.signatures)
+        if not result:
+            _write(self._pending, pending.to_bytes())
+            return False
+        for name in (f"{pending.signed.version}.root.json", "root.json"):
+            _write(self._metadata / name, pending.to_bytes())
+        self._pending.unlink()
+        return True
+
+    def files(self) -> Mapping[str, bytes]:
+        """All that is carried, by name; the timestamp last, as the others must be there before it."""
+        names = sorted(
+            (path.relative_to(self.published).as_posix() for path in self.published.rglob("*") if path.is_file()),
+            key=lambda name: (name.endswith("timestamp.json"), name),
+        )
+        return {name: (self.published / name).read_bytes() for name in names}
+
+    def _next_policy(self, now: datetime.datetime, force: bool) -> Policy:
+        before, draft = self.policy, self.draft
+        if not draft.recipients:
+            raise AuthorityRefuses("a policy needs recipients: `add-recipient` names those who may read")
+        if before is not None and _terms(before) == draft:
+            return before
+        version = 1 if before is None else before.version + 1
+        policy = Policy.model_validate({**dict(draft), "version": version, "issued": now})
+        readers = len({key.kid for key in policy.recipients_at(now)})
+        if readers < LEAST_RECIPIENTS and not force:
+            raise AuthorityRefuses(f"the policy has {readers} reader; there must be {LEAST_RECIPIENTS}, one in escrow")
+        return policy
+
+    def _sign(self, role: str, metadata: "Metadata[Any]", by: Signer) -> None:
+        metadata.sign(_TufSigner(by))
+        result = self.root.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        if not result:
+            raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
+        _write(self._metadata / f"{role}.json", metadata.to_bytes())
+
+    def _version(self, role: str) -> int:
+        """Of the published metadata; 0 if there is none."""
+        path = self._metadata / f"{role}.json"
+        return Metadata.from_file(str(path)).signed.version if path.exists() else 0
+
+
+class _TufSigner(SslibSigner):
+    """A signer of ours, as python-tuf asks for it."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+
+    @property
+    def public_key(self) -> Any:
+        return _tuf_key(self._signer.public)
+
+    @classmethod
+    def from_priv_key_uri(cls, *_: object) -> "_TufSigner":
+        raise NotImplementedError("sealane opens its own key files")
+
+    def sign(self, payload: bytes) -> Signature:
+        raw = self._signer.sign(payload)
+        if isinstance(self._signer.public.parts[0], ec.EllipticCurvePublicKey):  # TUF has ASN.1, COSE has not
+            raw = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+        return Signature(self._signer.public.kid.hex(), raw.hex())
+
+
+def _tuf_key(public: PublicKey) -> Any:
+    return SSlibKey.from_crypto(public.parts[0], keyid=public.kid.hex())
+
+
+def _terms(policy: Policy) -> Terms:
+    return Terms.model_validate({name: getattr(policy, name) for name in Terms.model_fields})
+
+
+def _in_days(now: datetime.datetime, days: int) -> datetime.datetime:
+    return now.replace(microsecond=0) + datetime.timedelta(days=days)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,162 @@
+"""Keeper: holds a lane to the owner's word. New readers, collectors and keys come in force without touching the box.
+
+`Keeper.step` decides from what was verified what the lane does from now on (`Standing`); `run` repeats it. The daemon
+applies a standing: seals with its sealer, counts its collectors' receipts, shows its certificate, sends its request.
+"""
+
+import datetime
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from edge import enrolment
+from edge.errors import KeyFileMalformed, KeyFileMissing, NotEnrolled, TrustError, TrustExpired
+from edge.seal import keys
+from edge.seal.envelope import Sealer
+from edge.seal.keys import PublicKey, Purpose
+from edge.seal.signer import FileSigner, Signer
+from edge.trust import Carrier, Trust, write_whole
+
+TICK_S = 1.0
+TRUST_FOLDER = "trust"
+"""In the state directory: what was verified, and what the keeper makes."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What holds for the lane now. request: to be published for the owner, None to take it back; fault: code of what is
+    wrong with trust, None if nothing; aim_picture: as the owner allows it."""
+
+    sealer: Sealer
+    collectors: tuple[PublicKey, ...]
+    certificate_file: Path
+    request: bytes | None
+    fault: str | None
+    aim_picture: bool
+
+    @property
+    def version(self) -> int:
+        """Of the policy in force."""
+        return self.sealer.trust_version
+
+
+class Keeper:
+    """One lane's. `directory` holds what it is given and makes: a renewed certificate, later signing keys.
+
+    Raises KeyFileError for keys that can't be read.
+    """
+
+    def __init__(
+        self,
+        lane: str,
+        trust: Trust,
+        carrier: Carrier,
+        signer: Signer,
+        directory: Path,
+        *,
+        tls_key_file: Path,
+        certificate_file: Path,
+    ) -> None:
+        self._lane = lane
+        self._trust = trust
+        self._carrier = carrier
+        self._directory = directory
+        self._tls_key = tls_public(tls_key_file)
+        self._certificate_file = certificate_file
+        self._renewed_file = directory / "certificate.pem"
+        self._signers: list[Signer] = [signer]
+        while (made := directory / f"signing-{len(self._signers)}").exists():
+            self._signers.append(FileSigner(keys.load_private(made, Purpose.SIGNING)))
+        self._again = threading.Event()
+
+    def look_again(self) -> None:
+        """Something new was carried. For any thread."""
+        self._again.set()
+
+    def run(
+        self, stop: threading.Event, alive: Callable[[], None], apply: Callable[[Standing], None], every_s: float
+    ) -> None:
+        """Step until `stop`: every `every_s`, and soon after `look_again`."""
+        due = time.monotonic()
+        while not stop.is_set():
+            alive()
+            if self._again.is_set() or time.monotonic() >= due:
+                self._again.clear()
+                apply(self.step(datetime.datetime.now(datetime.UTC)))
+                due = time.monotonic() + every_s
+            stop.wait(TICK_S)
+
+    def step(self, now: datetime.datetime) -> Standing:
+        """Refresh, and say what holds. TrustMissing if no policy was ever verified; other trouble is a fault."""
+        fault = None
+        try:
+            self._trust.refresh(self._carrier, now)
+            self._renew(now)
+        except TrustError as error:
+            fault = error.code
+        if self._trust.expired(now):
+            fault = TrustExpired.code
+        policy = self._trust.policy
+        allowed = {key.kid for key in policy.lane_keys_at(self._lane, now)}
+        signer = next((one for one in reversed(self._signers) if one.public.kid in allowed), self._signers[0])
+        if signer.public.kid not in allowed:
+            fault = fault or NotEnrolled.code
+        return Standing(
+            Sealer(self._lane, signer, policy.recipients_at(now), policy.version),
+            policy.collectors_at(now),
+            self._renewed_file if self._renewed_file.exists() else self._certificate_file,
+            self._request(signer, allowed),
+            fault,
+            policy.aim_picture,
+        )
+
+    def _request(self, signer: Signer, allowed: set[bytes]) -> bytes | None:
+        """What to ask of the owner: to enrol a key that it told this lane to make. A token's keys are made by hand."""
+        lane = self._trust.policy.lanes.get(self._lane)
+        waiting = self._signers[-1].public.kid not in allowed and len(self._signers) > 1
+        if lane is not None and lane.rotate and not waiting and isinstance(signer, FileSigner):
+            key = keys.make_signing_key(signer.public.type)
+            keys.save(key, self._directory / f"signing-{len(self._signers)}")
+            self._signers.append(FileSigner(key))
+            waiting = True
+        return enrolment.make(self._lane, self._signers[-1], self._tls_key, old=signer) if waiting else None
+
+    def _renew(self, now: datetime.datetime) -> None:
+        """Keep the certificate that the owner signed for this box's TLS key, if it is a newer one."""
+        data = self._trust.target(f"certificates/{self._lane}.pem")
+        if data is None:
+            return
+        try:
+            offered = x509.load_pem_x509_certificate(data)
+            held_file = self._renewed_file if self._renewed_file.exists() else self._certificate_file
+            held = x509.load_pem_x509_certificate(held_file.read_bytes())
+        except (ValueError, OSError):
+            return  # what can't be read is not taken; a held one that is missing shows at the next connection
+        fits = offered.public_key() == self._tls_key and offered.not_valid_before_utc <= now
+        if fits and offered.not_valid_after_utc > held.not_valid_after_utc:
+            write_whole(self._renewed_file, data)
+
+
+def make_tls_key(key_file: Path) -> None:
+    """A new TLS key in a file that is not there yet."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    write_whole(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def tls_public(key_file: Path) -> ec.EllipticCurvePublicKey:
+    """The public half of a TLS key. KeyFileMissing, KeyFileMalformed."""
+    try:
+        key = load_pem_private_key(key_file.read_bytes(), None)
+    except OSError as error:
+        raise KeyFileMissing(f"cannot read {key_file}: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise KeyFileMalformed(f"{key_file} holds no TLS key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeyFileMalformed(f"{key_file} holds no key on P-256")
+    return key.public_key()
