@@ -7,7 +7,6 @@ expires or nobody brings new one; the one thing it then refuses is to believe an
 
 import datetime
 import http.client
-import json
 import os
 import threading
 import urllib.error
@@ -256,6 +255,13 @@ def _pieces(file: IO[bytes] | http.client.HTTPResponse) -> Iterator[bytes]:
 # --- the client -----------------------------------------------------------------------------------------------------
 
 
+class _Kept(_Part):
+    """floor: the time of the last refresh, which the clock must not be below; expires: when the metadata does."""
+
+    floor: AwareDatetime | None = None
+    expires: AwareDatetime | None = None
+
+
 class Trust:
     """The owner's word as it was last verified, kept in `directory`. `root`: the owner's first root metadata.
 
@@ -268,12 +274,10 @@ class Trust:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._policy_data = _read(directory / "policy.json")
-            kept = json.loads(_read(directory / "state.json") or b"{}")
-        except (OSError, ValueError) as error:
+            self._kept = _Kept.model_validate_json(_read(directory / "state.json") or b"{}")
+        except (OSError, ValidationError) as error:
             raise TrustMissing(f"cannot use the trust directory {directory}") from error
         self._fresh: Updater | None = None
-        self._floor = _time(kept.get("floor"))
-        self._expires = _time(kept.get("expires"))
         self._policy = parse_policy(self._policy_data) if self._policy_data else None
 
     @property
@@ -290,15 +294,15 @@ class Trust:
 
     def expired(self, now: datetime.datetime) -> bool:
         """Whether the owner has been silent for too long: the policy still counts, but somebody must look."""
-        return self._expires is None or now >= self._expires
+        return self._kept.expires is None or now >= self._kept.expires
 
     def refresh(self, carrier: Carrier, now: datetime.datetime) -> bool:
         """Verify what `carrier` brings; True if the policy is another one now.
 
         Raises TrustClock, TrustUnreachable, TrustExpired, TrustRefused, PolicyMalformed; then all is as it was before.
         """
-        if self._floor is not None and now < self._floor:
-            then = f"{self._floor:%Y-%m-%d %H:%M}"
+        if self._kept.floor is not None and now < self._kept.floor:
+            then = f"{self._kept.floor:%Y-%m-%d %H:%M}"
             raise TrustClock(f"the clock says {now:%Y-%m-%d %H:%M}, and it has been {then} before")
         updater = self._updater(carrier)
         with _translated():
@@ -310,13 +314,9 @@ class Trust:
         if policy.version < self.version or (policy.version == self.version and data != self._policy_data):
             raise TrustRefused(f"policy {policy.version} came after policy {self.version} had been verified")
         changed = policy.version != self.version
-        self._expires = _expiry(self._directory / "metadata")
-        self._floor = now
+        self._kept = _Kept(floor=now, expires=_expiry(self._directory / "metadata"))
         write_whole(self._directory / "policy.json", data)
-        write_whole(
-            self._directory / "state.json",
-            json.dumps({"floor": self._floor.isoformat(), "expires": self._expires.isoformat()}).encode(),
-        )
+        write_whole(self._directory / "state.json", self._kept.model_dump_json().encode())
         self._policy, self._policy_data, self._fresh = policy, data, updater
         return changed
 
@@ -396,10 +396,6 @@ def _expiry(metadata: Path) -> datetime.datetime:
     """When the first of the metadata expires."""
     roles = ("root", "timestamp", "snapshot", "targets")
     return min(Metadata.from_file(str(metadata / f"{role}.json")).signed.expires for role in roles)
-
-
-def _time(text: str | None) -> datetime.datetime | None:
-    return None if text is None else datetime.datetime.fromisoformat(text)
 
 
 def _read(path: Path) -> bytes:

@@ -1,0 +1,387 @@
+"""The trust client against a repository that somebody else carries: what it takes, what it refuses, what it keeps."""
+
+import datetime
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from central.repository import FRESH_DAYS, Repository
+from edge.errors import (
+    AuthorityExists,
+    AuthorityMissing,
+    AuthorityRefuses,
+    AuthorityThreshold,
+    AuthorityUnknown,
+    PolicyMalformed,
+    TrustClock,
+    TrustError,
+    TrustExpired,
+    TrustMissing,
+    TrustRefused,
+    TrustUnreachable,
+)
+from edge.seal.keys import KeyType, PublicKey
+from edge.seal.signer import FileSigner
+from edge.trust import (
+    Collector,
+    DirectoryCarrier,
+    Lane,
+    LaneKey,
+    Recipient,
+    RetainedCarrier,
+    Revocation,
+    Trust,
+    parse_policy,
+)
+from tests.sealing import recipient_key, signing_key
+
+NOW = datetime.datetime.now(datetime.UTC)
+DAY = datetime.timedelta(days=1)
+
+
+def signer(name: str, kind: KeyType = KeyType.ED25519) -> FileSigner:
+    return FileSigner(signing_key(kind, name))
+
+
+TARGETS, ONLINE = signer("targets"), signer("online", KeyType.P256)
+ROOTS = [signer("root-1"), signer("root-2", KeyType.P256), signer("root-3")]
+
+
+def reader(name: str, **dates: object) -> Recipient:
+    return Recipient.model_validate({"key": recipient_key(name=name).public, **dates})
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Repository:
+    """A repository whose first policy names two readers and lane-1."""
+    made = Repository.create(tmp_path / "owner", ROOTS, 2, TARGETS.public, ONLINE.public, NOW)
+    made.edit(
+        recipients=(reader("owner"), reader("escrow")),
+        collectors=(Collector(key=signer("collector").public),),
+        lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),))},
+    )
+    made.publish(TARGETS, ONLINE, NOW)
+    return made
+
+
+@pytest.fixture
+def trust(tmp_path: Path, owner: Repository) -> Trust:
+    """A client that has verified the first policy."""
+    made = Trust(tmp_path / "lane", owner.root_bytes)
+    made.refresh(DirectoryCarrier(owner.published), NOW)
+    return made
+
+
+def again(tmp_path: Path, owner: Repository) -> Trust:
+    """The same client after a restart."""
+    return Trust(tmp_path / "lane", owner.root_bytes)
+
+
+def carried(owner: Repository) -> DirectoryCarrier:
+    return DirectoryCarrier(owner.published)
+
+
+def names(keys: tuple[PublicKey, ...]) -> set[bytes]:
+    return {key.kid for key in keys}
+
+
+def test_what_the_owner_signed_comes_in_force(trust: Trust) -> None:
+    policy = trust.policy
+    assert policy.version == 1
+    assert names(policy.recipients_at(NOW)) == {recipient_key(name=one).public.kid for one in ("owner", "escrow")}
+    assert names(policy.collectors_at(NOW)) == {signer("collector").public.kid}
+    assert names(policy.lane_keys_at("lane-1", NOW)) == {signing_key().public.kid}
+    assert policy.lane_keys_at("lane-2", NOW) == ()
+
+
+def test_a_new_edition_replaces_the_old_one_and_both_stay_readable(trust: Trust, owner: Repository) -> None:
+    assert trust.refresh(carried(owner), NOW) is False
+    owner.edit(recipients=(*owner.draft.recipients, reader("auditor")))
+    owner.publish(TARGETS, ONLINE, NOW)
+    assert trust.refresh(carried(owner), NOW) is True
+    assert trust.version == 2
+    assert len(trust.policy.recipients_at(NOW)) == 3
+    first = trust.target("policy/1")
+    assert first is not None
+    assert len(parse_policy(first).recipients) == 2
+
+
+def test_after_a_restart_the_last_policy_counts_without_anybody_bringing_it(
+    tmp_path: Path, trust: Trust, owner: Repository
+) -> None:
+    assert again(tmp_path, owner).policy == trust.policy
+
+
+def test_without_any_policy_there_is_nothing_to_go_by(tmp_path: Path, owner: Repository) -> None:
+    fresh = Trust(tmp_path / "new", owner.root_bytes)
+    assert fresh.version == 0
+    assert fresh.expired(NOW)
+    with pytest.raises(TrustMissing):
+        _ = fresh.policy
+
+
+def keep_old_copy(owner: Repository) -> Path:
+    old = owner.directory / "old"
+    shutil.copytree(owner.published, old)
+    return old
+
+
+def test_an_older_repository_is_refused_and_the_newer_policy_stays(
+    tmp_path: Path, trust: Trust, owner: Repository
+) -> None:
+    old = keep_old_copy(owner)
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    trust.refresh(carried(owner), NOW)
+    for client in (trust, again(tmp_path, owner)):
+        with pytest.raises(TrustRefused):
+            client.refresh(DirectoryCarrier(old), NOW)
+        assert client.version == 2
+
+
+@pytest.mark.parametrize("file", ["metadata/timestamp.json", "metadata/snapshot.json", "metadata/targets.json"])
+def test_one_older_file_among_new_ones_is_refused(trust: Trust, owner: Repository, file: str) -> None:
+    old = keep_old_copy(owner)
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    shutil.copy(old / file, owner.published / file)
+    if file == "metadata/timestamp.json":  # nothing is newer then: it is the old state, consistently
+        assert trust.refresh(carried(owner), NOW) is False
+    else:
+        with pytest.raises(TrustRefused):
+            trust.refresh(carried(owner), NOW)
+    assert trust.version == 1
+
+
+def test_a_stranger_cannot_sign_any_role(trust: Trust, owner: Repository) -> None:
+    stranger = signer("stranger")
+    for targets, online in ((stranger, ONLINE), (TARGETS, stranger)):
+        owner.edit(aim_picture=not owner.draft.aim_picture)
+        with pytest.raises(AuthorityThreshold):
+            owner.publish(targets, online, NOW)
+
+
+def test_a_whole_repository_of_somebody_else_is_refused(tmp_path: Path, trust: Trust) -> None:
+    other = [signer("evil-1"), signer("evil-2")]
+    evil = Repository.create(tmp_path / "evil", other, 1, signer("evil-t").public, signer("evil-o").public, NOW)
+    evil.edit(recipients=(reader("spy"), reader("spy-2")))
+    for _ in range(3):
+        evil.edit(aim_picture=not evil.draft.aim_picture)
+        evil.publish(signer("evil-t"), signer("evil-o"), NOW)
+    with pytest.raises(TrustRefused):
+        trust.refresh(carried(evil), NOW)
+    assert trust.version == 1
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "snapshot.json", "targets.json"])
+@pytest.mark.parametrize("change", ["flip", "cut", "empty", "junk", "unsigned"])
+def test_altered_metadata_is_refused(trust: Trust, owner: Repository, name: str, change: str) -> None:
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    path = owner.published / "metadata" / name
+    data = path.read_bytes()
+    altered = {
+        "flip": data.replace(b'"version":2', b'"version":3', 1),
+        "cut": data[: len(data) // 2],
+        "empty": b"",
+        "junk": b"\xff" * 500,
+        "unsigned": json.dumps({**json.loads(data), "signatures": []}).encode(),
+    }[change]
+    assert altered != data
+    path.write_bytes(altered)
+    with pytest.raises(TrustRefused):
+        trust.refresh(carried(owner), NOW)
+    assert trust.version == 1
+
+
+def test_an_altered_policy_is_refused(trust: Trust, owner: Repository) -> None:
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    path = owner.published / "targets" / "policy" / "current"
+    path.write_bytes(path.read_bytes().replace(b"true", b"null"))
+    with pytest.raises(TrustRefused):
+        trust.refresh(carried(owner), NOW)
+    assert trust.version == 1
+
+
+class Endless:
+    """Brings files without end."""
+
+    def fetch(self, name: str) -> Iterator[bytes] | None:
+        return (b"x" * 65536 for _ in range(100_000)) if name.endswith("timestamp.json") else None
+
+
+def test_a_file_without_end_is_refused(trust: Trust) -> None:
+    with pytest.raises(TrustRefused):
+        trust.refresh(Endless(), NOW)
+
+
+def test_nobody_there_is_unreachable_and_changes_nothing(tmp_path: Path, trust: Trust) -> None:
+    for carrier in (RetainedCarrier(), DirectoryCarrier(tmp_path / "none")):
+        with pytest.raises(TrustUnreachable):
+            trust.refresh(carrier, NOW)
+    assert trust.version == 1
+
+
+def test_a_freeze_is_noticed_and_the_policy_stays_in_force(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner signed last long ago, or somebody holds back what is newer."""
+    long_ago = NOW - (FRESH_DAYS + 1) * DAY
+    owner.freshen(ONLINE, long_ago)
+    client = Trust(tmp_path / "lane", owner.root_bytes)
+    with pytest.raises(TrustExpired):
+        client.refresh(carried(owner), NOW)
+    owner.freshen(ONLINE, NOW)
+    client.refresh(carried(owner), NOW)
+    later = NOW + (FRESH_DAYS + 1) * DAY
+    assert not client.expired(NOW)
+    assert client.expired(later)
+    assert client.policy.recipients_at(later)
+
+
+def test_a_clock_that_went_back_stops_refreshing_but_not_sealing(trust: Trust, owner: Repository) -> None:
+    with pytest.raises(TrustClock):
+        trust.refresh(carried(owner), NOW - DAY)
+    assert trust.policy.recipients_at(NOW - DAY)
+    trust.refresh(carried(owner), NOW + DAY)
+
+
+def test_root_keys_rotate_with_enough_signatures_of_old_and_new(trust: Trust, owner: Repository) -> None:
+    new = signer("root-4")
+    owner.propose_root([new.public], [ROOTS[0].public.kid.hex()], None, NOW)
+    assert owner.sign_root([new]) is False
+    assert owner.sign_root([ROOTS[1]]) is False
+    assert owner.sign_root([ROOTS[2]]) is True
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    assert trust.refresh(carried(owner), NOW) is True
+
+
+def test_a_root_with_too_few_old_signatures_is_refused_by_the_lane(trust: Trust, owner: Repository) -> None:
+    """One root key was stolen, and the thief makes himself the root."""
+    thief = signer("thief")
+    owner.propose_root([thief.public], [], 1, NOW)
+    owner.sign_root([thief, ROOTS[0]])
+    shutil.copy(owner.directory / "pending-root.json", owner.published / "metadata" / "2.root.json")
+    with pytest.raises(TrustRefused):
+        trust.refresh(carried(owner), NOW)
+
+
+def test_readers_roll_over_without_a_gap_and_there_is_always_one(owner: Repository) -> None:
+    until = NOW + 10 * DAY
+    owner.edit(
+        recipients=(
+            reader("old", until=until),
+            reader("new", since=until - DAY),
+            reader("gone", until=NOW - DAY),
+            reader("escrow", until=until + 5 * DAY),
+        )
+    )
+    policy = owner.publish(TARGETS, ONLINE, NOW)
+    old, new, escrow = (recipient_key(name=name).public.kid for name in ("old", "new", "escrow"))
+    assert names(policy.recipients_at(NOW)) == {old, escrow}
+    assert names(policy.recipients_at(until - DAY / 2)) == {old, new, escrow}
+    assert names(policy.recipients_at(until + DAY)) == {new, escrow}
+
+
+def test_if_every_reader_has_ended_those_that_held_last_are_kept(owner: Repository) -> None:
+    owner.edit(recipients=(reader("old", until=NOW + DAY), reader("late", until=NOW + 2 * DAY)))
+    policy = owner.publish(TARGETS, ONLINE, NOW)
+    assert names(policy.recipients_at(NOW + 30 * DAY)) == {recipient_key(name="late").public.kid}
+
+
+def test_a_revoked_key_counts_for_nothing_from_then_on(owner: Repository) -> None:
+    kids = [recipient_key(name="owner").public.kid, signer("collector").public.kid, signing_key().public.kid]
+    owner.edit(revoked=tuple(Revocation(kid=kid.hex(), at=NOW) for kid in kids))
+    policy = owner.publish(TARGETS, ONLINE, NOW, force=True)
+    assert names(policy.recipients_at(NOW)) == {recipient_key(name="escrow").public.kid}
+    assert policy.collectors_at(NOW) == ()
+    assert policy.lane_keys_at("lane-1", NOW) == ()
+    assert policy.lane_keys_at("lane-1", NOW - DAY) == (signing_key().public,)
+
+
+def test_a_policy_with_one_reader_is_refused_unless_forced(owner: Repository) -> None:
+    owner.edit(recipients=(reader("owner"),))
+    with pytest.raises(AuthorityRefuses):
+        owner.publish(TARGETS, ONLINE, NOW)
+    assert owner.publish(TARGETS, ONLINE, NOW, force=True).version == 2
+
+
+def test_a_policy_without_readers_is_refused_even_if_forced(owner: Repository) -> None:
+    owner.edit(recipients=())
+    with pytest.raises(AuthorityRefuses):
+        owner.publish(TARGETS, ONLINE, NOW, force=True)
+
+
+def test_signing_without_a_change_makes_no_new_edition(owner: Repository, trust: Trust) -> None:
+    assert owner.publish(TARGETS, ONLINE, NOW).version == 1
+    assert trust.refresh(carried(owner), NOW) is False
+
+
+def test_a_repository_is_neither_overwritten_nor_invented(tmp_path: Path, owner: Repository) -> None:
+    with pytest.raises(AuthorityExists):
+        Repository.create(owner.directory, ROOTS, 2, TARGETS.public, ONLINE.public, NOW)
+    with pytest.raises(AuthorityMissing):
+        Repository(tmp_path / "none")
+    with pytest.raises(AuthorityThreshold):
+        Repository.create(tmp_path / "new", ROOTS, 4, TARGETS.public, ONLINE.public, NOW)
+    with pytest.raises(AuthorityUnknown):
+        owner.propose_root([], ["00" * 16], None, NOW)
+
+
+def test_retained_messages_carry_the_repository_and_empty_ones_take_away(trust: Trust, owner: Repository) -> None:
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    carrier = RetainedCarrier()
+    for name, data in owner.files().items():
+        carrier.put(name, data)
+    assert list(owner.files())[-1] == "metadata/timestamp.json"
+    assert trust.refresh(carrier, NOW) is True
+    carrier.put("metadata/timestamp.json", b"")
+    with pytest.raises(TrustUnreachable):
+        trust.refresh(carrier, NOW)
+
+
+def test_what_is_carried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.trust.MAX_CARRIED_BYTES", 10)
+    carrier = RetainedCarrier()
+    carrier.put("a", b"12345678")
+    carrier.put("b", b"123")
+    assert carrier.fetch("a") is not None
+    assert carrier.fetch("b") is None
+    carrier.put("a", b"1")
+    carrier.put("b", b"123")
+    assert carrier.fetch("b") is not None
+
+
+@pytest.mark.parametrize("name", ["../secret", "metadata/../../secret", "/etc/hostname"])
+def test_a_folder_carries_nothing_from_outside_itself(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "stick").mkdir()
+    assert DirectoryCarrier(tmp_path / "stick").fetch(name) is None
+
+
+@given(st.binary(max_size=300) | st.dictionaries(st.text(), st.none() | st.integers()).map(json.dumps).map(str.encode))
+def test_no_bytes_but_a_policy_make_a_policy(data: bytes) -> None:
+    with pytest.raises(PolicyMalformed):
+        parse_policy(data)
+
+
+def test_a_policy_survives_its_coding(owner: Repository) -> None:
+    policy = owner.policy
+    assert policy is not None
+    assert parse_policy(policy.to_json()) == policy
+
+
+@pytest.mark.parametrize("junk", [b"not json", b"[]", b'{"floor": "yesterday"}'])
+def test_a_damaged_trust_directory_is_an_error_of_ours(tmp_path: Path, owner: Repository, junk: bytes) -> None:
+    (tmp_path / "lane").mkdir()
+    (tmp_path / "lane" / "state.json").write_bytes(junk)
+    with pytest.raises(TrustError):
+        again(tmp_path, owner)
