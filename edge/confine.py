@@ -194,6 +194,8 @@ def _landlock(policy: ConfinePolicy) -> tuple[Measure, ...]:
         if has_net:
             for port in policy.connect_ports:
                 _syscall(_ADD_RULE, ruleset, _RULE_NET_PORT, ctypes.byref(_NetPort(_CONNECT_TCP, port)), 0)
+            # paho binds its socket to port 0 (whichever is free) before it connects
+            _syscall(_ADD_RULE, ruleset, _RULE_NET_PORT, ctypes.byref(_NetPort(_BIND_TCP, 0)), 0)
         _syscall(_RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)

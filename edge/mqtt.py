@@ -154,6 +154,8 @@ class Session:
 
     def __init__(self, broker: Broker, client_id: str, *, resume: bool, expiry_s: int = SESSION_EXPIRY_S) -> None:
         self.client_id = client_id
+        self.certificate_file = broker.certificate_file
+        """Read at each connection; may be another one at the next."""
         self._broker = broker
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -289,12 +291,12 @@ class Session:
     def _load_files(self) -> None:
         try:
             self._context.load_verify_locations(self._broker.ca_file)
-            self._context.load_cert_chain(self._broker.certificate_file, self._broker.key_file)
+            self._context.load_cert_chain(self.certificate_file, self._broker.key_file)
         except ssl.SSLError as error:
             raise MqttFiles(f"certificate or key of {self.client_id}: {clean(error.reason or error)}") from error
         except OSError as error:
             raise MqttFiles(
-                f"cannot read {self._broker.ca_file}, {self._broker.certificate_file} or {self._broker.key_file}: "
+                f"cannot read {self._broker.ca_file}, {self.certificate_file} or {self._broker.key_file}: "
                 f"{clean(error.strerror or error)}"
             ) from error
 
@@ -324,12 +326,17 @@ class Session:
             return
         if sock.pending():
             timeout_s = 0.0
-        writable = [sock.fileno()] if self._client.want_write() else []
-        readable, _, _ = select.select([sock.fileno(), self._wake], writable, [], max(0.0, timeout_s))
+        writable = [sock] if self._client.want_write() else []
+        readable, _, _ = select.select([sock, self._wake], writable, [], max(0.0, timeout_s))
         if self._wake in readable:
             os.eventfd_read(self._wake)
         try:
-            self._client.loop(0.0)
+            # not loop(): it wakes itself through a TCP connection, which a confined process may not make
+            if sock in readable or sock.pending():
+                self._client.loop_read()
+            if self._client.want_write():
+                self._client.loop_write()
+            self._client.loop_misc()
             self._flush()
         except (MQTTException, ValueError, LookupError, TypeError, struct.error) as error:
             # paho's decoder on bytes that are no MQTT; what the peer sent is not worth more than a new connection

@@ -101,6 +101,7 @@ class Bench:
         self._ask_at = 0.0
         self._going = False
         self._ended = False
+        self._closing = False
         self._reported = 0
         self._interrupted = False
 
@@ -157,7 +158,6 @@ class Bench:
         photos = () if plan.frames is None else ("--frames", plan.frames.resolve())
         wires = ("--camera-port", camera_port, "--rfc2217-port", loop_port, "--start-held")
         self._launch("hw-sim", "hw-sim", "lane", *traffic, *speed, *photos, *wires, hears="truth")
-        self._launch("daemon", "sealane", "run", "--config", folder / "lane.toml")
 
     def _opens(self) -> tuple[object, ...]:
         """How tail verifies and opens."""
@@ -223,7 +223,7 @@ class Bench:
         """Where there is no live table: a line for each vehicle, once its record is confirmed."""
         while not self._console.is_terminal and self._reported < len(self._tally.rows):
             row = self._tally.rows[self._reported]
-            if row.confirmed_ns is None:
+            if row.confirmed_ns is None and not self._closing:
                 return
             self._reported += 1
             self._console.print("  ".join(cell for cell in _cells(row) if cell), highlight=False)
@@ -240,7 +240,9 @@ class Bench:
             self._tally.saw(seen_from(line))
 
     def _truth(self, line: dict[str, Any]) -> None:
-        if line["event"] == "vehicle":
+        if line["event"] == "ready":
+            self._launch("daemon", "sealane", "run", "--config", self._plan.folder / "lane.toml")
+        elif line["event"] == "vehicle":
             self._tally.drove(truth_from(line))
         elif line["event"] == "end":
             self._ended = True
@@ -298,6 +300,8 @@ class Bench:
         """The closing line, and whether the books balance."""
         tally = self._tally
         self._audit()
+        self._closing = True
+        self._report()
         for alarm in self._alarms[:10]:
             self._console.print(f"[bold red]alarm[/] {escape(alarm)}", highlight=False)
         missing = [row.truth.n for row in tally.rows if row.seen is None]
