@@ -326,13 +326,13 @@ class Session:
             return
         if sock.pending():
             timeout_s = 0.0
-        writable = [sock] if self._client.want_write() else []
-        readable, _, _ = select.select([sock, self._wake], writable, [], max(0.0, timeout_s))
+        writable = [sock.fileno()] if self._client.want_write() else []
+        readable, _, _ = select.select([sock.fileno(), self._wake], writable, [], max(0.0, timeout_s))
         if self._wake in readable:
             os.eventfd_read(self._wake)
         try:
             # not loop(): it wakes itself through a TCP connection, which a confined process may not make
-            if sock in readable or sock.pending():
+            if sock.fileno() in readable or sock.pending():
                 self._client.loop_read()
             if self._client.want_write():
                 self._client.loop_write()
