@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from edge.errors import KeyFileMissing, KeyFilePassphrase, KeyFileWrongKind
-from edge.seal import keys
+from edge.seal import custody, keys
 from edge.seal.keys import KeyType, Purpose
 
 app = typer.Typer(no_args_is_help=True, help="Make key files and certificates; show fingerprints.")
@@ -15,6 +15,9 @@ app = typer.Typer(no_args_is_help=True, help="Make key files and certificates; s
 SERVER_HOSTS = ("localhost", "127.0.0.1")
 
 KeyPath = Annotated[Path, typer.Argument(help="Where the private half goes; the public half is PATH.pub.")]
+Token = Annotated[
+    str | None, typer.Option(help="Make the key in this PKCS#11 token (docs/hardware-keys.md); PATH then names it.")
+]
 PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="A file whose first line is the passphrase, instead of asking.")
 ]
@@ -24,18 +27,20 @@ PassphraseFile = Annotated[
 def lane(
     path: KeyPath,
     kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
+    token: Token = None,
 ) -> None:
     """The key that a lane signs with. It has no passphrase: the service starts without anybody typing."""
-    _made(keys.save(keys.make_signing_key(kind), path), Purpose.SIGNING)
+    _made(_signing(path, kind, token), Purpose.SIGNING)
 
 
 @app.command()
 def collector(
     path: KeyPath,
     kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
+    token: Token = None,
 ) -> None:
     """The key that a collector signs receipts with. It opens no record."""
-    _made(keys.save(keys.make_signing_key(kind), path), Purpose.SIGNING)
+    _made(_signing(path, kind, token), Purpose.SIGNING)
 
 
 @app.command()
@@ -44,11 +49,18 @@ def recipient(
     kind: Annotated[KeyType, typer.Option("--type", help="x25519, p256 or mlkem768-x25519.")] = KeyType.X25519,
     passphrase_file: PassphraseFile = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave the private half in clear.")] = False,
+    token: Token = None,
 ) -> None:
-    """The key of somebody who may read records. Whoever loses it can't read what was sealed for it alone."""
+    """The key of somebody who may read records. Whoever loses it can't read what was sealed for it alone.
+
+    With --token the passphrase is the token's PIN, unless the URI has a pin-source; only p256 can be in a token.
+    """
     if no_passphrase and passphrase_file is not None:
         raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
-    secret = None if no_passphrase else passphrase(passphrase_file, confirm=True)
+    secret = None if no_passphrase else passphrase(passphrase_file, confirm=token is None)
+    if token is not None:
+        _made(custody.make_in_token(path, token, Purpose.RECIPIENT, kind, secret), Purpose.RECIPIENT)
+        return
     _made(keys.save(keys.make_recipient_key(kind), path, secret), Purpose.RECIPIENT)
 
 
@@ -99,6 +111,12 @@ def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
     if not secret:
         raise KeyFilePassphrase("an empty passphrase protects nothing")
     return str(secret).encode()
+
+
+def _signing(path: Path, kind: KeyType, token: str | None) -> Path:
+    if token is not None:
+        return custody.make_in_token(path, token, Purpose.SIGNING, kind)
+    return keys.save(keys.make_signing_key(kind), path)
 
 
 def _made(public_file: Path, purpose: Purpose) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge.errors import TokenUnavailable
 from edge.seal import keys
-from edge.seal.keys import Purpose
+from edge.seal.keys import KeyType, Purpose
 from edge.seal.opener import FileOpener, Opener
 from edge.seal.signer import FileSigner, Signer
 
@@ -35,6 +35,18 @@ def opener(path: Path, passphrase: bytes | None = None) -> Opener:
     with _hsm_extra():
         from edge.seal import token
     return token.TokenOpener(token.parse_uri(text), passphrase)
+
+
+def make_in_token(path: Path, uri: str, purpose: Purpose, kind: KeyType, pin: bytes | None = None) -> Path:
+    """Make a key in a token; write the file at `path` that names it and `path`.pub, whose path is returned.
+
+    Raises what `token.make_key`, `token.parse_uri` and `keys.write_pair` raise.
+    """
+    with _hsm_extra():
+        from edge.seal import token
+    wanted = token.parse_uri(uri)
+    keys.refuse_existing(path)
+    return keys.write_pair(path, f"{uri.strip()}\n", token.make_key(wanted, purpose, kind, pin))
 
 
 @contextmanager

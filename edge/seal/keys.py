@@ -132,15 +132,23 @@ def save(key: PrivateKey, path: Path, passphrase: bytes | None = None) -> Path:
     """
     protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     blocks = [part.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection) for part in key.parts]
-    public = path.with_name(path.name + ".pub")
-    text = (
-        f"sealane {key.public.purpose} private {key.public.type} {key.public.fingerprint}\n" + b"".join(blocks).decode()
-    )
-    if public.exists():
-        raise KeyFileExists(f"{public} is there already")
-    _write_new(path, text, 0o600)
-    _write_new(public, key.public.pem(), 0o644)
-    return public
+    label = f"sealane {key.public.purpose} private {key.public.type} {key.public.fingerprint}\n"
+    return write_pair(path, label + b"".join(blocks).decode(), key.public)
+
+
+def write_pair(path: Path, private: str, public: PublicKey) -> Path:
+    """Write the text of a private half, and the public half beside it. Raises as `save`."""
+    refuse_existing(path)
+    _write_new(path, private, 0o600)
+    _write_new(_beside(path), public.pem(), 0o644)
+    return _beside(path)
+
+
+def refuse_existing(path: Path) -> None:
+    """KeyFileExists if a key's files at `path` are there already."""
+    for file in (path, _beside(path)):
+        if file.exists():
+            raise KeyFileExists(f"{file} is there already")
 
 
 def load_public(path: Path, purpose: Purpose) -> PublicKey:
@@ -240,6 +248,10 @@ def _blocks(text: str, where: str) -> list[bytes]:
     if not 1 <= len(blocks) <= 2:
         raise KeyFileMalformed(f"{where} holds {len(blocks)} PEM blocks, where one or two make a key")
     return blocks
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".pub")
 
 
 def _write_new(path: Path, text: str, mode: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import (
+    KeyFileExists,
     KeyFileExposed,
     KeyFileMalformed,
     KeyFileMissing,
@@ -160,6 +161,15 @@ def test_a_key_that_is_not_to_be_had_is_named_with_a_code(home: Path, text: str,
     with pytest.raises(error) as caught:
         custody.signer(path)
     assert "1234" not in str(caught.value)
+
+
+def test_a_key_made_in_a_token_leaves_a_file_that_names_it_and_its_public_half(home: Path, tmp_path: Path) -> None:
+    asked = uri(home, "made-whole")
+    public_file = custody.make_in_token(tmp_path / "lane.key", asked, Purpose.SIGNING, KeyType.P256)
+    signer = custody.signer(tmp_path / "lane.key")
+    assert keys.load_public(public_file, Purpose.SIGNING).kid == signer.public.kid
+    with pytest.raises(KeyFileExists):
+        custody.make_in_token(tmp_path / "lane.key", uri(home, "never"), Purpose.SIGNING, KeyType.P256)
 
 
 def test_a_file_with_a_key_in_it_works_through_the_same_door(tmp_path: Path) -> None:
