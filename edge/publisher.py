@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from edge import logs
@@ -39,6 +40,7 @@ from edge.mqtt import (
     Session,
     keep_connected,
     topic,
+    trust_topic,
 )
 from edge.outbox import Outbox, Sealed
 from edge.record import Kind
@@ -112,8 +114,11 @@ class Status:
 
 
 class Publisher:
-    """The lane's MQTT client. `state` gives the content of the state message, JSON values by name; `collectors` are the
-    keys whose receipts count."""
+    """The lane's MQTT client.
+
+    collectors: keys whose receipts count; state: content of the state message, JSON values by name; carried: takes the
+    files of the owner's repository (name, content) that come as retained messages, from the publisher's thread.
+    """
 
     def __init__(
         self,
@@ -124,12 +129,15 @@ class Publisher:
         *,
         receipt_timeout_s: float,
         state: Callable[[], Mapping[str, Any]],
+        carried: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._broker = broker
         self._lane_id = lane_id
         self._outbox = outbox
         self._collectors = collectors
         self._state = state
+        self._carried = carried
+        self._request: bytes | None = None
         self._session = Session(broker, lane_id, resume=False)
         self._delivery = Delivery(receipt_timeout_s)
         self._number = 0
@@ -149,6 +157,15 @@ class Publisher:
         self._announce_at = 0.0
         self._session.wake()
 
+    def follow(self, collectors: Sequence[PublicKey], certificate_file: Path, request: bytes | None) -> None:
+        """Go by a new standing: whose receipts count, which certificate to show at the next connection, and what to ask
+        of the owner (None takes a request back). For any thread."""
+        self._collectors = collectors
+        self._session.certificate_file = certificate_file
+        if request != self._request:
+            self._request = request
+            self.announce()
+
     def run(self, stop: threading.Event, alive: Callable[[], None]) -> None:
         """Deliver until `stop`. Trouble with the broker is logged, shown in `status` and tried again; anything else,
         such as an outbox that can't be read, is raised."""
@@ -160,7 +177,10 @@ class Publisher:
         alive()
         session_present = self._session.connect(will=self._state_message(online=False))
         alive()
-        self._session.subscribe([topic(self._lane_id, "receipt")])
+        self._session.subscribe(
+            [topic(self._lane_id, "receipt"), *([trust_topic("#")] if self._carried is not None else [])]
+        )
+        asked: bytes | None = None
         self._delivery.connected(session_present=session_present)
         self._status = replace(self._status, connected=True, error=None, connects=self._status.connects + 1)
         logs.event(log, logging.INFO, "connected", "to the broker", session_present=session_present)
@@ -171,6 +191,9 @@ class Publisher:
             if now >= self._announce_at:
                 self._announce_at = now + STATE_INTERVAL_S
                 self._session.publish(self._state_message(online=True))
+            if (request := self._request) != asked:
+                self._session.publish(Publication(topic(self._lane_id, "request"), request or b"", retain=True))
+                asked = request
             self._send(now)
             for event in self._session.wait(min(TICK_S, self._delivery.idle_s(now))):
                 match event:
@@ -189,6 +212,10 @@ class Publisher:
         self._status = replace(self._status, unconfirmed=len(waiting), sent=self._status.sent + len(fresh))
 
     def _receive(self, message: Message) -> None:
+        if message.topic.startswith(trust_topic("")):
+            if self._carried is not None:
+                self._carried(message.topic.removeprefix(trust_topic("")), message.payload)
+            return
         try:
             confirmed = self._outbox.confirm(receipt.verify(receipt.parse(message.payload), self._collectors))
         except (SealError, ReceiptRefused) as error:
