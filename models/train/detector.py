@@ -38,9 +38,12 @@ from models.train.scene import (
 
 WIDTH, HEIGHT = 608, 448
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
-CALIBRATION = 150
+CALIBRATION = 100
 THRESHOLD = 0.4
 """Score below which the reader drops a detection."""
+CANVASES = ((416, 320), (512, 384), (608, 448))
+"""What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
+BATCH_PIXELS = 16 * 416 * 320
 BACKDROPS = 400
 RENDERED = 5000
 """Distinct rendered plates that scenes are made of."""
@@ -125,26 +128,29 @@ def targets(sample: Sample) -> dict[str, Floats]:
         low, high = quad.min(0), quad.max(0)
         size = high - low
         centre = (low + high) / 2 / STRIDE
-        sigma = np.maximum(size / STRIDE / 9, 0.45)
+        sigma = np.clip(size / STRIDE / 9, 0.45, 2.0)
         # The fall-off is measured from the centre cell's own middle, so that this cell is exactly 1.
         cell = np.clip(np.floor(centre), 0, (width - 1, height - 1))
         bell = np.exp(
             -((xs - cell[0] - 0.5) ** 2 / (2 * sigma[0] ** 2) + (ys - cell[1] - 0.5) ** 2 / (2 * sigma[1] ** 2))
         )
         maps["heat"] = np.maximum(maps["heat"], bell)
-        near = (np.abs(xs - cell[0] - 0.5) < 1.1) & (np.abs(ys - cell[1] - 0.5) < 1.1) & (bell > 0.25)
-        near &= bell > maps["weight"]
+        # Geometry is asked for wherever the best score may come to lie: the neighbours, and all of a large plate's top.
+        near = (np.abs(xs - cell[0] - 0.5) < 1.1) & (np.abs(ys - cell[1] - 0.5) < 1.1) | (bell > 0.3)
+        share = np.maximum(bell, 0.25)
+        near &= share > maps["weight"]
         unit = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
         maps["edges"][near] = np.concatenate([low, high])
         maps["quad"][near] = ((quad - unit) / size).reshape(8)
-        maps["weight"][near] = bell[near]
+        maps["weight"][near] = share[near]
         maps["cornered"][near] = float(cornered)
     return maps
 
 
-def batches(composer: Composer, size: int, width: int, height: int) -> Iterator[tuple[Any, dict[str, Any]]]:
+def batches(composer: Composer, rng: np.random.Generator) -> Iterator[tuple[Any, dict[str, Any]]]:
     while True:
-        samples = [composer.sample(width, height) for _ in range(size)]
+        width, height = CANVASES[rng.integers(len(CANVASES))]
+        samples = [composer.sample(width, height) for _ in range(round(BATCH_PIXELS / (width * height)))]
         maps = [targets(s) for s in samples]
         images = torch.from_numpy(np.stack([s.image for s in samples])).float().div(255).unsqueeze(1)
         yield images, {key: torch.from_numpy(np.stack([m[key] for m in maps])) for key in maps[0]}
@@ -194,7 +200,7 @@ def _generalised_iou(a: Any, b: Any) -> Any:
     return inner / union - (outer - union) / outer
 
 
-def train(plates: Path | None, out: Path, samples: int, size: tuple[int, int], batch: int, rate: float) -> None:
+def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(int(time.time()))
     composer = Composer(*_material(plates, out), rng)
@@ -212,7 +218,7 @@ def train(plates: Path | None, out: Path, samples: int, size: tuple[int, int], b
         if CHECKPOINT.exists():
             net.load_state_dict({k: v.float() for k, v in torch.load(CHECKPOINT, weights_only=True).items()})
         average = {k: v.clone() for k, v in net.state_dict().items()}
-    stream = batches(composer, batch, *size)
+    stream = batches(composer, rng)
     start, first, step = time.monotonic(), seen, 0
     running: dict[str, float] = {}
     while seen < samples:
@@ -229,9 +235,9 @@ def train(plates: Path | None, out: Path, samples: int, size: tuple[int, int], b
         total.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 10.0)
         optimiser.step()
-        seen += batch
+        seen += len(images)
         step += 1
-        keep = min(0.998, (seen // batch + 1) / (seen // batch + 10))
+        keep = min(0.998, (seen + 16) / (seen + 160))
         with torch.no_grad():
             for key, value in net.state_dict().items():
                 if value.dtype.is_floating_point:
@@ -301,11 +307,16 @@ def export(plates: Path | None, out: Path, file: Path) -> None:
     work = quantizer.Quantizer(str(floating))
     work.load_quantization_recipe(recipe.static_wi8_ai8())
     composer = Composer(*_material(plates, out), np.random.default_rng(2))
-    images = [composer.sample(WIDTH, HEIGHT).image for _ in range(CALIBRATION)]
-    for image in images:
+    ranges: dict[str, Any] = {}
+    for _ in range(CALIBRATION):
+        image = composer.sample(WIDTH, HEIGHT).image
         image[0, :2] = 0, 255  # so that the input's range is exactly 0 to 1
-    feed = [{"args_0": image[None, :, :, None].astype(np.float32) / 255} for image in images]
-    work.quantize(work.calibrate({"serving_default": feed})).export_model(str(file), overwrite=True)
+        # One picture a call: over several, the quantizer averages the extremes away, and a plate is an extreme.
+        feed = {"args_0": image[None, :, :, None].astype(np.float32) / 255}
+        for name, seen in work.calibrate({"serving_default": [feed]}).items():
+            known = ranges.setdefault(name, seen)
+            ranges[name] = {"min": np.minimum(known["min"], seen["min"]), "max": np.maximum(known["max"], seen["max"])}
+    work.quantize(ranges).export_model(str(file), overwrite=True)
     entry = {"file": file.name, **manifest.tensors(file.read_bytes()), "threshold": THRESHOLD}
     manifest.update("detector", entry, path=file.parent / "manifest.json")
 
@@ -340,13 +351,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/detector"))
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "detector.tflite")
     parser.add_argument("--samples", type=int, default=200_000)
-    parser.add_argument("--size", type=int, nargs=2, default=(512, 384), help="width and height of a training canvas")
-    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     args = parser.parse_args()
     if args.action == "train":
-        train(args.plates, args.out, args.samples, tuple(args.size), args.batch, args.rate)
+        train(args.plates, args.out, args.samples, args.rate)
     elif args.action == "export":
         export(args.plates, args.out, args.model)
     else:

@@ -187,7 +187,7 @@ class Composer:
         rng = self._rng
         h, w = scene.image.shape
         fit = min(width / w, height / h)
-        if len(scene.boxes) and rng.random() < 0.6:
+        if len(scene.boxes) and rng.random() < 0.45:
             x0, y0, x1, y1 = scene.boxes[rng.integers(len(scene.boxes))]
             wanted = np.exp(rng.uniform(np.log(16), np.log(360)))
             scale = float(np.clip(wanted / (x1 - x0), 0.6 * fit, 4.0 * fit))
@@ -307,9 +307,9 @@ class Composer:
         rng = self._rng
         height, width = image.shape
         chance = rng.random(8)
-        if chance[0] < 0.12:
+        if chance[0] < 0.08:
             image = _night(rng, image)
-        if chance[1] < 0.12:
+        if chance[1] < 0.1:
             factor = rng.uniform(0.4, 0.8)
             small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
             image = np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -319,10 +319,10 @@ class Composer:
             image = _motion(rng, image)
         if chance[3] < 0.8:
             ramp = np.linspace(0, 1, 256)
-            contrast, light = np.exp(rng.normal(0, 0.25)), rng.normal(0, 0.08)
-            curve = np.clip((ramp ** np.exp(rng.normal(0, 0.35)) - 0.45) * contrast + 0.45 + light, 0, 1)
+            contrast, light = np.exp(rng.normal(0, 0.2)), rng.normal(0, 0.06)
+            curve = np.clip((ramp ** np.exp(rng.normal(0, 0.3)) - 0.45) * contrast + 0.45 + light, 0, 1)
             image = np.asarray(cv2.LUT(image, (curve * 255).astype(np.uint8)), np.uint8)
-        if chance[4] < 0.35:
+        if chance[4] < 0.3:
             noise = np.empty(image.shape, np.int16)
             cv2.randn(noise, 0, float(rng.uniform(2, 16)))
             image = np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8)
