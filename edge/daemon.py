@@ -22,7 +22,7 @@ from drivers.camera.base import Camera
 from drivers.clock import Clock
 from drivers.loop.base import LoopDetector, LoopEvent
 from drivers.loop.watch import LoopWatcher
-from edge import config, logs, notify
+from edge import config, keeper, logs, notify
 from edge.aim.eye import Eye
 from edge.aim.session import AimSession
 from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
@@ -32,15 +32,13 @@ from edge.errors import DriverUnknown, StageStuck
 from edge.explain import to_json, visit_of
 from edge.frames import FrameDecoder
 from edge.health import Health
+from edge.keeper import Standing
 from edge.outbox import Limits, Outbox
 from edge.passage import Change, Closed, FaultChanged, Opened, Passage, PassageMachine, PassageSettings, State
 from edge.publisher import Publisher
 from edge.reading.fuse import Vote
 from edge.reading.reader import FrameReading, PlateReader
 from edge.record import AuditRecord, CheckpointRecord, ClockQuality, Ending, Instant, NoRead, PlateReading, ReadRecord
-from edge.seal import custody, keys
-from edge.seal.envelope import Sealer
-from edge.seal.keys import Purpose
 from edge.visit import VisitReader, VisitSettings
 
 SOFTWARE = f"sealane {version('sealane')}"
@@ -98,28 +96,26 @@ class Daemon:
             self._finish,
             VisitSettings(settings.camera.before_s, settings.camera.after_s, settings.reading.max_frames),
         )
+        self._keeper, self._standing = keeper.stand(settings)
         self._outbox = Outbox.open(
             settings.state.directory / "outbox.sqlite",
-            Sealer(
-                settings.lane.id,
-                custody.signer(settings.keys.signing_key_file),
-                tuple(keys.load_public(path, Purpose.RECIPIENT) for path in settings.keys.recipient_files),
-            ),
+            self._standing.sealer,
             Limits(bytes=settings.state.outbox_mib << 20),
         )
         self._publisher = Publisher(
             settings.broker,
             settings.lane.id,
             self._outbox,
-            [keys.load_public(path, Purpose.SIGNING) for path in settings.keys.collector_files],
+            self._standing.collectors,
             receipt_timeout_s=settings.state.receipt_timeout_s,
             state=self._health.state,
+            carried=None if self._keeper is None else self._keeper.carried,
         )
         self._aim = AimSession(
             self._ring,
             lambda: Eye(settings.reading.roi),
             loop=lambda: str(self._machine.state),
-            picture_allowed=lambda: False,  # for the owner's signed policy to allow, never for lane.toml
+            picture_allowed=lambda: self._standing.aim_picture,
             audit=lambda *facts: self._audit("aim", *facts),
         )
         self._control = ControlServer(
@@ -147,6 +143,9 @@ class Daemon:
             "reader": (lambda alive: self._visits.run(self._stop, alive), STAGE_PATIENCE_S),
             "publisher": (lambda alive: self._publisher.run(self._stop, alive), OPEN_PATIENCE_S),
         }
+        if self._keeper is not None:
+            watch_over = self._keeper.run
+            stages["trust"] = (lambda alive: watch_over(self._stop, alive, self._follow), OPEN_PATIENCE_S)
         with self._control:
             self._boot()
             threads = [
@@ -302,6 +301,18 @@ class Daemon:
             logs.event(log, level, "fault", "began" if active else "over", source=source, what=code)
             self._audit("fault", ("source", source), ("what", code), ("active", int(active)))
             self._publisher.announce()
+
+    def _follow(self, standing: Standing) -> None:
+        """Go by what the owner says now. Runs in the trust stage's thread."""
+        before, self._standing = self._standing, standing
+        if standing.sealer != before.sealer:
+            self._outbox.use(standing.sealer)
+            readers = len(standing.sealer.recipients)
+            signer = standing.sealer.signer.public.fingerprint
+            self._audit("trust", ("policy", standing.version), ("readers", readers), ("signer", signer))
+        self._publisher.follow(standing.collectors, standing.certificate_file, standing.request)
+        self._health.set(policy=standing.version)
+        self._fault("trust", standing.fault or "", active=standing.fault is not None)
 
     def _camera_changed(self, state: CameraState) -> None:
         """Runs in the camera's thread."""

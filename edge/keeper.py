@@ -16,14 +16,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from edge import enrolment
-from edge.errors import KeyFileMalformed, KeyFileMissing, NotEnrolled, TrustError, TrustExpired
-from edge.seal import keys
+from edge.config import LaneConfig
+from edge.errors import KeyFileMalformed, KeyFileMissing, NotEnrolled, TrustError, TrustExpired, TrustMissing
+from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
 from edge.seal.keys import PublicKey, Purpose
 from edge.seal.signer import FileSigner, Signer
-from edge.trust import Carrier, Trust, write_whole
+from edge.trust import Carrier, RetainedCarrier, Trust, carrier, write_whole
 
-TICK_S = 1.0
+TICK_S = 0.5
+SETTLE_S = 1.0
+FROM_BROKER = "broker"
 TRUST_FOLDER = "trust"
 """In the state directory: what was verified, and what the keeper makes."""
 
@@ -56,48 +59,54 @@ class Keeper:
         self,
         lane: str,
         trust: Trust,
-        carrier: Carrier,
+        carries: Carrier,
         signer: Signer,
         directory: Path,
         *,
         tls_key_file: Path,
         certificate_file: Path,
+        refresh_s: float,
     ) -> None:
         self._lane = lane
         self._trust = trust
-        self._carrier = carrier
+        self._carrier = carries
         self._directory = directory
         self._tls_key = tls_public(tls_key_file)
         self._certificate_file = certificate_file
+        self._refresh_s = refresh_s
         self._renewed_file = directory / "certificate.pem"
         self._signers: list[Signer] = [signer]
         while (made := directory / f"signing-{len(self._signers)}").exists():
             self._signers.append(FileSigner(keys.load_private(made, Purpose.SIGNING)))
-        self._again = threading.Event()
+        self._came = threading.Event()
 
-    def look_again(self) -> None:
-        """Something new was carried. For any thread."""
-        self._again.set()
+    @property
+    def carried(self) -> Callable[[str, bytes], None] | None:
+        """Takes the files that come as retained messages, from any thread; None if they come another way."""
+        return self._take if isinstance(self._carrier, RetainedCarrier) else None
 
-    def run(
-        self, stop: threading.Event, alive: Callable[[], None], apply: Callable[[Standing], None], every_s: float
-    ) -> None:
-        """Step until `stop`: every `every_s`, and soon after `look_again`."""
-        due = time.monotonic()
+    def run(self, stop: threading.Event, alive: Callable[[], None], apply: Callable[[Standing], None]) -> None:
+        """Step until `stop`: every `every_s`, and soon after files came, once no more come."""
+        every_s = self._refresh_s
+        at_latest = due = time.monotonic()
         while not stop.is_set():
             alive()
-            if self._again.is_set() or time.monotonic() >= due:
-                self._again.clear()
+            now = time.monotonic()
+            if self._came.is_set():
+                self._came.clear()
+                due = min(at_latest, now + SETTLE_S)
+            if now >= due:
                 apply(self.step(datetime.datetime.now(datetime.UTC)))
-                due = time.monotonic() + every_s
+                at_latest = due = time.monotonic() + every_s
             stop.wait(TICK_S)
 
     def step(self, now: datetime.datetime) -> Standing:
         """Refresh, and say what holds. TrustMissing if no policy was ever verified; other trouble is a fault."""
         fault = None
         try:
-            self._trust.refresh(self._carrier, now)
-            self._renew(now)
+            if not (isinstance(self._carrier, RetainedCarrier) and self._carrier.empty):
+                self._trust.refresh(self._carrier, now)
+                self._renew(now)
         except TrustError as error:
             fault = error.code
         if self._trust.expired(now):
@@ -115,6 +124,11 @@ class Keeper:
             fault,
             policy.aim_picture,
         )
+
+    def _take(self, name: str, data: bytes) -> None:
+        if isinstance(self._carrier, RetainedCarrier):
+            self._carrier.put(name, data)
+            self._came.set()
 
     def _request(self, signer: Signer, allowed: set[bytes]) -> bytes | None:
         """What to ask of the owner: to enrol a key that it told this lane to make. A token's keys are made by hand."""
@@ -141,6 +155,35 @@ class Keeper:
         fits = offered.public_key() == self._tls_key and offered.not_valid_before_utc <= now
         if fits and offered.not_valid_after_utc > held.not_valid_after_utc:
             write_whole(self._renewed_file, data)
+
+
+def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
+    """How a lane starts: with a keeper where lane.toml has a [trust] table, else for good with the keys it names.
+
+    Raises KeyFileError, TrustError.
+    """
+    signer = custody.signer(settings.keys.signing_key_file)
+    if settings.trust is None:
+        readers = tuple(keys.load_public(path, Purpose.RECIPIENT) for path in settings.keys.recipient_files)
+        collectors = tuple(keys.load_public(path, Purpose.SIGNING) for path in settings.keys.collector_files)
+        sealer = Sealer(settings.lane.id, signer, readers)
+        return None, Standing(sealer, collectors, settings.broker.certificate_file, None, None, aim_picture=False)
+    directory = settings.state.directory / TRUST_FOLDER
+    try:
+        root = settings.trust.root_file.read_bytes()
+    except OSError as error:
+        raise TrustMissing(f"cannot read {settings.trust.root_file}: {error.strerror}") from error
+    keeper = Keeper(
+        settings.lane.id,
+        Trust(directory, root),
+        RetainedCarrier() if settings.trust.source == FROM_BROKER else carrier(settings.trust.source),
+        signer,
+        directory,
+        tls_key_file=settings.broker.key_file,
+        certificate_file=settings.broker.certificate_file,
+        refresh_s=settings.trust.refresh_s,
+    )
+    return keeper, keeper.step(datetime.datetime.now(datetime.UTC))
 
 
 def make_tls_key(key_file: Path) -> None:

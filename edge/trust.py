@@ -235,6 +235,12 @@ class RetainedCarrier:
             if data and len(self._files) < MAX_CARRIED_FILES and held + len(data) <= MAX_CARRIED_BYTES:
                 self._files[name] = data
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came yet."""
+        with self._lock:
+            return not self._files
+
     def fetch(self, name: str) -> Iterator[bytes] | None:
         with self._lock:
             data = self._files.get(name)

@@ -127,23 +127,26 @@ class Relay:
         self.port = int(self._server.getsockname()[1])
         self.carried = bytearray()
         self._ends: list[socket.socket] = []
+        self._whole = threading.Event()
+        self._whole.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """End the connections that are open now; new ones pass."""
+        """End the connections that are open now; new ones wait for `mend`."""
+        self._whole.clear()
         for end in self._ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         self._ends.clear()
 
-    def close(self) -> None:
-        self._server.close()
-        self.cut()
+    def mend(self) -> None:
+        self._whole.set()
 
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._server.accept()
+                self._whole.wait()
                 far = socket.create_connection(("127.0.0.1", self._to_port))
             except OSError:
                 return

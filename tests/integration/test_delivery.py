@@ -180,7 +180,9 @@ def test_birth_and_will_carry_the_same_session_number(site: Site) -> None:
         with lane.run():
             until(lambda: hear() == 1)
             relay.cut()
-            until(lambda: hear() >= 3)
+            until(lambda: hear() == 2)
+            relay.mend()
+            until(lambda: hear() == 3)
     birth, will, again = states[:3]
     assert (birth["online"], will["online"], again["online"]) == (True, False, True)
     assert birth["session"] == will["session"] != again["session"]
