@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: bench benchmark check clean docs help lock setup test test-tflite
+.PHONY: bench benchmark check clean docs fuzz help lock setup test test-tflite
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -44,7 +44,7 @@ check: $(STAMP) ## ruff, mypy --strict, import-linter and the fast tests: under 
 docs: $(STAMP) ## write docs/errors.md again
 	$(PY) -m edge.errors > docs/errors.md
 
-test: check test-tflite $(VENV)-cwt/.installed ## everything: check, the reader on tflite-runtime, then the tests with real peers
+test: check test-tflite $(VENV)-cwt/.installed $(VENV)-fuzz/.installed ## everything: check, the reader on tflite-runtime, then the tests with real peers
 	sh tests/system-packages.sh
 	$(PY) -m pytest tests/contract tests/integration
 
@@ -64,6 +64,17 @@ $(VENV)-tflite/.installed: locks/tflite.txt pyproject.toml
 	$(PYTHON311) -m venv $(VENV)-tflite
 	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tflite.txt
 	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+SECONDS ?= 10
+TARGETS ?=
+
+fuzz: $(VENV)-fuzz/.installed ## coverage-guided fuzzing of every parser that meets outside bytes: SECONDS each
+	$(VENV)-fuzz/bin/python -m tests.campaign.fuzz $(TARGETS) --seconds $(SECONDS)
+
+$(VENV)-fuzz/.installed: locks/fuzz.txt
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)-cwt/.installed: locks/cwt.txt

@@ -1,0 +1,168 @@
+"""Coverage-guided fuzzing (atheris) of every parser that meets outside bytes: nothing but our own errors may come out.
+
+    make fuzz SECONDS=3600 TARGETS="message receipt"      all targets without TARGETS, 10 seconds without SECONDS
+    .venv-fuzz/bin/python -m tests.campaign.fuzz message --seconds 3600
+
+A target starts from the committed vectors. What breaks one is left in build/fuzz/TARGET; run it again with
+`python -m tests.campaign.fuzz TARGET --again FILE`. docs/benchmarks.md has the executions of the long runs.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+OUT = ROOT / "build" / "fuzz"
+VECTORS = json.loads((ROOT / "tests" / "vectors" / "seal" / "vectors.json").read_text())
+Parser = Callable[[bytes], object]
+
+
+def _function(module: str, name: str) -> Any:
+    return getattr(import_module(module), name)
+
+
+def _text(parse: Callable[[str], object]) -> Parser:
+    return lambda data: parse(data.decode("latin-1"))
+
+
+def _lenient(data: bytes) -> None:
+    from edge.cbor import Malformed
+    from edge.seal import cose
+
+    for kind in (cose.Sign1, cose.Sign, cose.Encrypt, cose.Encrypt0):
+        try:
+            kind.parse(data, lenient=True)  # type: ignore[attr-defined]
+        except Malformed:
+            continue
+
+
+def _cbor(data: bytes) -> None:
+    from edge.cbor import Malformed, decode, encode
+
+    try:
+        value = decode(data)
+    except Malformed:
+        return
+    if encode(value) != data:
+        raise AssertionError("a second form was accepted")
+
+
+def _record(data: bytes) -> None:
+    from edge import record
+
+    kind, coded = "rcga"[data[0] % 4 if data else 0], data[1:]
+    if record.encode(record.decode(kind, coded)) != coded:
+        raise AssertionError("a second form was accepted")
+
+
+def _public_key(text: str) -> None:
+    from edge.seal.keys import Purpose, parse_public
+
+    parse_public(text, Purpose.RECIPIENT)
+
+
+TARGETS: dict[str, Callable[[], Parser]] = {
+    "cbor": lambda: _cbor,
+    "cose": lambda: _lenient,
+    "record": lambda: _record,
+    "message": lambda: _function("edge.seal.envelope", "parse"),
+    "receipt": lambda: _function("edge.seal.receipt", "parse"),
+    "public-key": lambda: _text(_public_key),
+    "token-uri": lambda: _text(_function("edge.seal.token", "parse_uri")),
+    "policy": lambda: _function("edge.trust", "parse_policy"),
+    "enrolment": lambda: _function("edge.enrolment", "parse"),
+    "modbus": lambda: lambda data: _function("drivers.loop.modbus", "parse")(data, 1, 2),
+    "dcon": lambda: lambda data: _function("drivers.loop.dcon", "parse")(data, 1),
+}
+
+
+def _broken(data: bytes) -> None:
+    if data[:1] == b"!":
+        raise IndexError("broken on purpose")
+
+
+ON_PURPOSE = "on-purpose"
+"""A parser with a mistake in it, which a test plants to see that mistakes are found."""
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """What a target starts from."""
+    messages = [bytes.fromhex(one["message"]) for group in ("suites", "chain", "refused") for one in VECTORS[group]]
+    match target:
+        case "cbor" | "cose" | "message":
+            yield from messages
+        case "record":
+            for one in VECTORS["chain"]:
+                number = "rcga".index(one["header"]["kind"])
+                yield bytes([number]) + bytes.fromhex(one["plaintext"])
+        case "receipt":
+            yield from (bytes.fromhex(one["receipt"]) for one in VECTORS["receipts"])
+        case "public-key":
+            yield from (one["public"].encode() for one in VECTORS["keys"])
+        case "token-uri":
+            yield b"pkcs11:token=box;object=lane;id=%01?module-path=/usr/lib/x.so&pin-source=file:/etc/pin"
+        case "policy" | "enrolment":
+            yield b'{"version": 1}'
+        case _:
+            yield from (path.read_bytes() for path in (ROOT / "tests" / "vectors" / target).glob("*.bin"))
+
+
+def run(target: str, arguments: list[str]) -> None:
+    """Fuzz one target in this process; never returns."""
+    import atheris
+
+    with atheris.instrument_imports(include=["edge", "drivers"]):
+        parse = _broken if target == ON_PURPOSE else TARGETS[target]()
+        from edge.errors import SealaneError
+
+    def once(data: bytes) -> None:
+        try:
+            parse(data)
+        except SealaneError:
+            return
+
+    atheris.Setup([sys.argv[0], *arguments], once)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all if none is named")
+    parser.add_argument("--seconds", type=int, default=10, help="for each target")
+    parser.add_argument("--again", type=Path, help="run the one target on this file only")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    unknown = set(asked.targets) - TARGETS.keys() - {ON_PURPOSE}
+    if unknown:
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    if asked.again or asked.here:
+        corpus = OUT / asked.targets[0] / "corpus"
+        limits = [f"-max_total_time={asked.seconds}", "-max_len=8192", "-timeout=5", "-rss_limit_mb=1024"]
+        limits += ["-print_final_stats=1", f"-artifact_prefix={corpus.parent}/"]
+        run(asked.targets[0], [str(asked.again)] if asked.again else [*limits, str(corpus)])
+    failed = []
+    for target in asked.targets or TARGETS:
+        corpus = OUT / target / "corpus"
+        corpus.mkdir(parents=True, exist_ok=True)
+        for number, seed in enumerate(seeds(target)):
+            (corpus / f"seed-{number}").write_bytes(seed)
+        command = [sys.executable, "-m", "tests.campaign.fuzz", target, "--here", f"--seconds={asked.seconds}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
+        stats = [line for line in done.stderr.splitlines() if "stat::number_of_executed_units" in line]
+        executions = int(stats[0].split()[-1]) if stats else 0
+        print(
+            f"{target}: {executions} executions, {'nothing broke it' if done.returncode == 0 else 'BROKEN'}", flush=True
+        )
+        if done.returncode or not executions:
+            failed.append(target)
+            print("\n".join((done.stdout + done.stderr).splitlines()[-60:]), file=sys.stderr)
+    sys.exit(f"broken: {', '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
