@@ -332,7 +332,7 @@ class ReceiptMalformed(SealError):
 
 class TokenUnavailable(SealError):
     code = "SEAL-08"
-    hint = "Is the token plugged in, and its PKCS#11 library (module-path) installed, readable and of this processor?"
+    hint = "See that the token is plugged in and its PKCS#11 library (module-path) installed for this processor."
     retryable = True
 
 
