@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from central import connection
-from central.lanes import KeyDirectory, LaneKeys, admit
+from central.lanes import LaneKeys, admit, open_lane_keys
 from central.store import Alarm, Epoch, Head, Outcome, Store
 from edge import logs, notify
 from edge.errors import ChainBroken, CollectorError, MqttPublicationRefused, RecordsMissing, StoreFailed
@@ -95,7 +95,7 @@ class Collector:
             admitted = [envelope for event in events if (envelope := self._admit(event)) is not None]
             if not admitted:
                 return
-            outcomes, heads = self._store.add(admitted, time.time_ns())
+            outcomes, heads = self._store.add(admitted, time.time_ns(), self._lane_keys.epochs)
             for envelope, outcome in zip(admitted, outcomes, strict=True):
                 self._count(outcome, envelope.header.lane)
             for head in heads:
@@ -112,7 +112,7 @@ class Collector:
                 if place is None or place[1] not in LEAVES:
                     return None
                 try:
-                    return admit(place[0], data, self._lane_keys)
+                    return admit(place[0], data, self._lane_keys, time.time_ns())
                 except CollectorError as error:
                     self._refuse(place[0], data, error)
             case Acknowledged(publication, reason) if reason >= REFUSED:
@@ -121,7 +121,7 @@ class Collector:
 
     def _refuse(self, lane: str, data: bytes, error: CollectorError) -> None:
         self._count(error.code, lane)
-        if self._lane_keys.of(lane):  # nobody can fill the store in names that nobody enrolled
+        if self._lane_keys.knows(lane):  # nobody can fill the store in names that nobody enrolled
             digest = hashlib.sha256(data).digest()
             self._store.alarm(Alarm(lane, error.code, NO_EPOCH, 0, error.what, time.time_ns(), digest, data))
 
@@ -177,8 +177,11 @@ def command(
     certificate: connection.CertificateFile,
     key: connection.KeyFile,
     store: Annotated[str, typer.Option(envvar="SEALANE_STORE", help="A file, or postgresql+psycopg://user@host/name.")],
-    lanes: Annotated[Path, typer.Option(envvar="SEALANE_LANES", help="Folder of the lanes' public keys: LANE.pub.")],
     signing_key: Annotated[Path, typer.Option(envvar="SEALANE_SIGNING_KEY", help="Key that signs the receipts.")],
+    lanes: connection.Lanes = None,
+    trust: connection.TrustSource = None,
+    root: connection.RootFile = None,
+    trust_state: connection.TrustState = connection.TRUST_STATE,
     share: Annotated[
         str | None, typer.Option(help="Divide the work with the other collectors of this name; needs PostgreSQL.")
     ] = None,
@@ -191,7 +194,7 @@ def command(
     logs.setup(verbose)
     settings = connection.broker(broker, ca, certificate, key).model_copy(update={"in_flight": IN_FLIGHT})
     signer = custody.signer(signing_key)
-    lane_keys = KeyDirectory(lanes)
+    lane_keys = open_lane_keys(lanes, trust, root, trust_state)
     database = Store(store, shared=share is not None)
     for lane in accept or []:
         for head in database.accept_missing(lane, time.time_ns()):

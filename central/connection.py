@@ -19,6 +19,21 @@ CertificateFile = Annotated[
 ]
 KeyFile = Annotated[Path, typer.Option("--key", envvar="SEALANE_KEY", help="Key of that certificate.")]
 
+Lanes = Annotated[
+    Path | None, typer.Option("--lanes", envvar="SEALANE_LANES", help="Folder of the lanes' public keys: LANE.pub.")
+]
+TrustSource = Annotated[
+    str | None,
+    typer.Option("--trust", envvar="SEALANE_TRUST", help="The owner's repository, a folder or http(s), for --lanes."),
+]
+RootFile = Annotated[
+    Path | None, typer.Option("--root", envvar="SEALANE_ROOT", help="The owner's first root metadata, with --trust.")
+]
+TrustState = Annotated[
+    Path, typer.Option("--trust-state", envvar="SEALANE_TRUST_STATE", help="Where verified metadata is kept.")
+]
+TRUST_STATE = Path("~/.local/state/sealane")
+
 
 def broker(address: str, ca: Path, certificate: Path, key: Path) -> config.Broker:
     """The options as what `edge.mqtt.Session` takes. ConfigInvalid."""

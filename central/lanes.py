@@ -1,19 +1,34 @@
-"""Which keys a lane may sign with: the port that collector, tail and audit ask, and its simplest answer, a folder."""
+"""Which keys a lane may sign with: the port that collector, tail and audit ask, answered by a folder or the policy."""
 
+import datetime
+import hashlib
 import logging
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from edge import logs
-from edge.errors import KeyFileError, KeyFileMissing, LaneForeign, MessageAltered, MessageMoved, SealError, clean
+from edge.errors import (
+    ConfigMissing,
+    KeyFileError,
+    KeyFileMissing,
+    LaneForeign,
+    MessageAltered,
+    MessageMoved,
+    SealError,
+    TrustError,
+    TrustMissing,
+    clean,
+)
 from edge.seal import envelope, keys
 from edge.seal.envelope import Envelope
 from edge.seal.keys import PublicKey, Purpose
+from edge.trust import Carrier, Policy, Trust, carrier, parse_policy
 
 RESCAN_S = 2.0
+REFRESH_S = 60.0
 FILE_NAME = re.compile(r"([a-z0-9][a-z0-9-]{0,31})(\.[^.]{1,64})?\.pub")
 MAX_KEYS = 10_000
 
@@ -23,8 +38,15 @@ log = logging.getLogger(__name__)
 class LaneKeys(Protocol):
     """The port: who may sign for whom."""
 
-    def of(self, lane: str) -> Sequence[PublicKey]:
-        """The keys enrolled for `lane`, none if it is unknown."""
+    def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
+        """The keys that `message` may be signed with, none if its lane is unknown. received_ns: when it came, UTC: a
+        revoked key counts no more, whatever time the message itself names."""
+
+    def knows(self, lane: str) -> bool:
+        """Whether a lane of that name is enrolled."""
+
+    def epochs(self, lane: str) -> Collection[int]:
+        """Epochs that the owner announced to begin without a link."""
 
 
 class KeyDirectory:
@@ -41,17 +63,22 @@ class KeyDirectory:
         self._keys: Mapping[str, tuple[PublicKey, ...]] = {}
         self._read(self._files())
 
-    def of(self, lane: str) -> Sequence[PublicKey]:
+    def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
+        return self._current().get(message.header.lane, ())
+
+    def knows(self, lane: str) -> bool:
+        return lane in self._current()
+
+    def epochs(self, lane: str) -> Collection[int]:
+        return ()
+
+    def _current(self) -> Mapping[str, tuple[PublicKey, ...]]:
         if time.monotonic() - self._looked_at > RESCAN_S:
             try:
                 self._read(self._files())
             except KeyFileError as error:
                 logs.error(log, error)
-        return self._keys.get(lane, ())
-
-    @property
-    def lanes(self) -> tuple[str, ...]:
-        return tuple(self._keys)
+        return self._keys
 
     def _files(self) -> list[Path]:
         self._looked_at = time.monotonic()
@@ -74,8 +101,81 @@ class KeyDirectory:
         self._keys, self._state = by_lane, state
 
 
-def admit(lane: str, data: bytes, lane_keys: LaneKeys) -> Envelope:
-    """The message that came as `lane`'s, verified: well formed, of that lane, signed with one of its keys.
+class PolicyKeys:
+    """The owner's policy: a message is judged by the edition that it names, a revocation by the newest.
+
+    Refreshes itself now and then; trouble with that is logged, and the last verified policy counts. Raises TrustMissing
+    at the start if none was ever verified.
+    """
+
+    def __init__(self, trust: Trust, carries: Carrier) -> None:
+        self._trust = trust
+        self._carrier = carries
+        self._editions: dict[int, Policy | None] = {}
+        self._due = 0.0
+        self._refresh()
+        _ = trust.policy
+
+    def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
+        header, received = message.header, at(received_ns)
+        edition = self.edition(header.trust_version)
+        if edition is None:
+            return ()
+        enrolled = edition.lane_keys_at(header.lane, at(header.time_ns))
+        return [key for key in enrolled if not self._newest.revokes(key, received)]
+
+    def knows(self, lane: str) -> bool:
+        return lane in self._newest.lanes
+
+    def epochs(self, lane: str) -> Collection[int]:
+        enrolled = self._newest.lanes.get(lane)
+        return () if enrolled is None else [int(epoch, 16) for epoch in enrolled.epochs]
+
+    def edition(self, version: int) -> Policy | None:
+        """The policy of that number, if the owner ever signed it."""
+        if version not in self._editions and 0 < version <= self._newest.version:
+            data = self._trust.target(f"policy/{version}")
+            self._editions[version] = None if data is None else parse_policy(data)
+        return self._editions.get(version)
+
+    @property
+    def _newest(self) -> Policy:
+        if time.monotonic() >= self._due:
+            self._refresh()
+        return self._trust.policy
+
+    def _refresh(self) -> None:
+        self._due = time.monotonic() + REFRESH_S
+        try:
+            self._trust.refresh(self._carrier, datetime.datetime.now(datetime.UTC))
+        except TrustError as error:
+            logs.error(log, error, logging.WARNING)
+
+
+def at(utc_ns: int) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(utc_ns / 1e9, datetime.UTC)
+
+
+def open_lane_keys(lanes: Path | None, trust: str | None, root: Path | None, state: Path) -> LaneKeys:
+    """The keys that a central program was told to go by: a folder, or the owner's policy.
+
+    trust: where the repository is; root: file with its first root metadata; state: folder for what was verified. Raises
+    ConfigMissing, KeyFileError, TrustError.
+    """
+    if lanes is not None and trust is None:
+        return KeyDirectory(lanes)
+    if trust is not None and root is not None and lanes is None:
+        try:
+            first = root.read_bytes()
+        except OSError as error:
+            raise TrustMissing(f"cannot read {root}: {error.strerror}") from error
+        folder = state.expanduser() / hashlib.sha256(first).hexdigest()[:16]
+        return PolicyKeys(Trust(folder, first), carrier(trust))
+    raise ConfigMissing("say whose signatures count: --lanes FOLDER, or --trust SOURCE with --root FILE")
+
+
+def admit(lane: str, data: bytes, lane_keys: LaneKeys, received_ns: int) -> Envelope:
+    """The message that came as `lane`'s at `received_ns` UTC, verified: well formed, of that lane, signed by its key.
 
     Raises LaneForeign, MessageMoved, MessageAltered.
     """
@@ -86,7 +186,7 @@ def admit(lane: str, data: bytes, lane_keys: LaneKeys) -> Envelope:
         raise MessageAltered(f"from {shown}: {error}") from error
     if message.header.lane != lane:
         raise MessageMoved(f"a message of {message.header.lane} came as one of {shown}")
-    key = next((key for key in lane_keys.of(lane) if key.kid == message.kid), None)
+    key = next((key for key in lane_keys.of(message, received_ns) if key.kid == message.kid), None)
     if key is None:
         raise LaneForeign(f"{shown} with key {keys.fingerprint(message.kid)}")
     try:

@@ -5,7 +5,7 @@ name is a fork, kept as evidence. How far a lane may forget is decided inside th
 receipt covers an unbroken chain from the epoch's first message, with nothing missing but declared gaps.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -162,8 +162,16 @@ class Store:
         if version != SCHEMA_VERSION:
             raise StoreVersion(f"the store has schema {version}, this program writes {SCHEMA_VERSION}")
 
-    def add(self, envelopes: Sequence[Envelope], now_ns: int) -> tuple[list[Outcome], list[Head]]:
-        """Store verified messages in one durable commit: the outcome of each, the heads of the chains they touch."""
+    def add(
+        self,
+        envelopes: Sequence[Envelope],
+        now_ns: int,
+        announced: Callable[[str], Collection[int]] = lambda lane: (),
+    ) -> tuple[list[Outcome], list[Head]]:
+        """Store verified messages in one durable commit: the outcome of each, the heads of the chains they touch.
+
+        announced: a lane's epochs that rightly begin without a link.
+        """
         touched: dict[tuple[str, Epoch], list[int]] = {}
         for index, envelope in enumerate(envelopes):
             touched.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
@@ -175,7 +183,7 @@ class Store:
             ):  # one order for all, or two collectors would deadlock
                 head = self._lock_head(db, lane, epoch)
                 for index in indexes:
-                    outcomes[index] = self._add_one(db, envelopes[index], now_ns)
+                    outcomes[index] = self._add_one(db, envelopes[index], now_ns, announced(lane))
                 heads.append(self._advance(db, head))
         return outcomes, heads
 
@@ -250,7 +258,7 @@ class Store:
         row = db.execute(sa.select(_heads).where(_of(_heads, lane, epoch)).with_for_update()).one()
         return Head(lane, epoch, row.up_to, row.digest)
 
-    def _add_one(self, db: sa.Connection, envelope: Envelope, now_ns: int) -> Outcome:
+    def _add_one(self, db: sa.Connection, envelope: Envelope, now_ns: int, announced: Collection[int]) -> Outcome:
         header, epoch, gap = envelope.header, epoch_of(envelope), envelope.header.gap
         same_name = _of(_messages, header.lane, epoch) & (_messages.c.seq == header.seq)
         known = db.scalar(sa.select(_messages.c.digest).where(same_name))
@@ -259,7 +267,8 @@ class Store:
         if known is not None:
             self._alarm(db, MessageForked, envelope, now_ns)
             return Outcome.FORK
-        if header.seq == 1 and header.prev is None and self._has_other_epoch(db, header.lane, epoch):
+        unlinked = header.seq == 1 and header.prev is None and header.epoch not in announced
+        if unlinked and self._has_other_epoch(db, header.lane, epoch):
             self._alarm(db, EpochUnlinked, envelope, now_ns)
         db.execute(
             _messages.insert().values(

@@ -18,7 +18,7 @@ import typer
 
 from central import connection
 from central.keys import PassphraseFile, passphrase
-from central.lanes import KeyDirectory, LaneKeys, admit
+from central.lanes import LaneKeys, admit, open_lane_keys
 from central.store import Store
 from edge.errors import CollectorError, ConfigMissing, KeyFilePassphrase, MqttError, SealaneError, TokenRefused, clean
 from edge.mqtt import TICK_S, Message, Session, keep_connected, lane_filter, split
@@ -99,14 +99,12 @@ class Watcher:
     def message(self, lane: str, data: bytes, received_ns: int) -> Line | None:
         """What is to be said of a message that came as one of `lane`; None for a repetition."""
         try:
-            envelope = admit(lane, data, self._lane_keys)
+            envelope = admit(lane, data, self._lane_keys, received_ns)
         except CollectorError as error:
             self.counts["refused"] += 1
             return Line(clean(lane, 32), received_ns, alarm=error.what, code=error.code)
         header = envelope.header
-        if lane not in self._chains and len(self._chains) >= MAX_LANES:
-            self._chains.clear()
-        verdict = self._chains.setdefault(lane, ChainVerifier(lane)).accept(envelope)
+        verdict = self._chain(lane).accept(envelope)
         if verdict.finding in REPEATED:
             self.counts["repeated"] += 1
             return None
@@ -131,6 +129,13 @@ class Watcher:
             _said(verdict.finding, verdict.missing) if verdict.alarm else None,
             code,
         )
+
+    def _chain(self, lane: str) -> ChainVerifier:
+        if lane not in self._chains:
+            if len(self._chains) >= MAX_LANES:
+                self._chains.clear()
+            self._chains[lane] = ChainVerifier(lane, announced=self._lane_keys.epochs(lane))
+        return self._chains[lane]
 
 
 def plain(value: Any) -> Any:
@@ -157,7 +162,10 @@ def _said(finding: Finding, missing: tuple[int, int] | None) -> str:
 
 
 def command(
-    lanes: Annotated[Path, typer.Option(envvar="SEALANE_LANES", help="Folder of the lanes' public keys: LANE.pub.")],
+    lanes: connection.Lanes = None,
+    trust: connection.TrustSource = None,
+    root: connection.RootFile = None,
+    trust_state: connection.TrustState = connection.TRUST_STATE,
     broker: Annotated[
         str | None, typer.Option(envvar="SEALANE_BROKER", help="HOST:PORT, as in the broker's certificate.")
     ] = None,
@@ -175,7 +183,7 @@ def command(
 ) -> None:
     """Show what the lanes say: verified always, opened with the owner's key."""
     opener = _opener(owner_key, passphrase_file) if owner_key is not None else None
-    watcher = Watcher(KeyDirectory(lanes), opener)
+    watcher = Watcher(open_lane_keys(lanes, trust, root, trust_state), opener)
     collectors = [keys.load_public(path, Purpose.SIGNING) for path in collector_key or []]
     wanted = _Wanted(frozenset(lane or ()), frozenset(kind or ()))
     stop = threading.Event()

@@ -18,8 +18,14 @@ from tests.sealing import AUDIT, CHECKPOINT, EVERY_KIND, NO_READ, NOW, READ, rec
 class Enrolled:
     """Lane keys by name."""
 
-    def of(self, lane: str) -> Sequence[PublicKey]:
-        return [signing_key().public] if lane == "lane-1" else []
+    def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
+        return [signing_key().public] if message.header.lane == "lane-1" else []
+
+    def knows(self, lane: str) -> bool:
+        return lane == "lane-1"
+
+    def epochs(self, lane: str) -> Sequence[int]:
+        return ()
 
 
 def watcher(opener: Opener | None = None) -> Watcher:
