@@ -39,6 +39,8 @@ ASK_S = 0.25
 """How often the daemon is asked how it is."""
 DRAIN_S = 60.0
 """Longest wait for the last records after the last vehicle."""
+RECEIPT_S = 1.0
+"""Longest wait for tail to hear the last receipt, too."""
 ROWS_SHOWN = 16
 COLUMNS: tuple[tuple[str, Any], ...] = (
     ("#", "right"),
@@ -133,9 +135,11 @@ class Bench:
     def _start(self) -> None:
         plan, folder = self._plan, self._plan.folder
         self._say(f"bench: throw-away keys, configuration, logs and stores of this run are in {folder}")
+        self._say(broker.SAYS[plan.broker])
         keys = _make_keys(folder / "keys")
         mqtt_port, camera_port, loop_port = (str(port) for port in _free_ports(3))
-        (folder / "lane.toml").write_text(_lane_toml(mqtt_port, camera_port, loop_port))
+        ring_kib = 1024 if plan.frames is None else 6144  # photographs are larger than a camera's frames
+        (folder / "lane.toml").write_text(_lane_toml(mqtt_port, camera_port, loop_port, ring_kib))
         broker_tls = ("--tls-ca", keys / "ca.pem", "--tls-cert", keys / "broker.pem", "--tls-key", keys / "broker.key")
         self._launch(
             "broker",
@@ -186,7 +190,11 @@ class Bench:
             if self._ended and ended_at is None:
                 ended_at = time.monotonic()
             if ended_at is not None and (self._settled() or time.monotonic() - ended_at > DRAIN_S):
-                return
+                break
+        deadline = time.monotonic() + RECEIPT_S
+        while time.monotonic() < deadline and any(row.confirmed_ns is None for row in self._tally.rows):
+            with suppress(queue.Empty):
+                self._handle(*self._inbox.get(timeout=POLL_S))
 
     def _settled(self) -> bool:
         """All is delivered, and the collector's store holds a record of every vehicle."""
@@ -362,10 +370,10 @@ def _make_keys(folder: Path) -> Path:
 def _reach(keys: Path, port: str, name: str) -> tuple[object, ...]:
     """How a central program reaches the broker under `name`."""
     tls = ("--ca", keys / "ca.pem", "--certificate", keys / f"{name}.pem", "--key", keys / f"{name}.key")
-    return ("--broker", f"localhost:{port}", *tls)
+    return ("--broker", f"127.0.0.1:{port}", *tls)
 
 
-def _lane_toml(mqtt_port: str, camera_port: str, loop_port: str) -> str:
+def _lane_toml(mqtt_port: str, camera_port: str, loop_port: str, ring_kib: int) -> str:
     return f"""# The bench's lane: a camera and a detector on their real wires, simulated at the other end.
 confine = "try"
 
@@ -383,12 +391,13 @@ fault = ["dsr"]
 [camera]
 driver = "network"
 ring_frames = 32
+ring_frame_kib = {ring_kib}
 
 [camera.device]
 url = "http://127.0.0.1:{camera_port}/video.mjpg"
 
 [broker]
-host = "localhost"
+host = "127.0.0.1"
 port = {mqtt_port}
 ca_file = "keys/ca.pem"
 certificate_file = "keys/{LANE}.pem"

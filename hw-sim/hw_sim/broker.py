@@ -19,15 +19,20 @@ import typer
 SAMPLES = Path(__file__).parents[2] / "docs" / "broker"
 MAX_PACKET_BYTES = 262_144
 
-NOT_CHECKED = (
-    "broker: iotcore, embedded. It checks no client certificate and has no access list, keeps sessions and retained "
-    "messages in memory only, and says Success when nobody is subscribed. BROKER=mosquitto checks all of that."
-)
-
 
 class Kind(StrEnum):
     IOTCORE = "iotcore"
     MOSQUITTO = "mosquitto"
+
+
+SAYS = {
+    Kind.IOTCORE: (
+        "broker: iotcore, embedded. It checks no client certificate, has no access list, keeps sessions and retained "
+        "messages in memory only, and says Success when nobody is subscribed. BROKER=mosquitto checks all of that."
+    ),
+    Kind.MOSQUITTO: "broker: mosquitto. Client certificates and the access list are checked.",
+}
+"""What each checks."""
 
 
 def command(
@@ -39,6 +44,8 @@ def command(
     state: Annotated[Path | None, typer.Option(help="Folder for what mosquitto keeps over a restart.")] = None,
 ) -> None:
     """Run a broker on 127.0.0.1 until it is told to end."""
+    sys.stdout.write(f"{SAYS[kind]}\n")
+    sys.stdout.flush()
     directory = state or Path(tempfile.mkdtemp(prefix="hw-sim-broker-"))
     directory.mkdir(parents=True, exist_ok=True)
     match kind:
@@ -72,8 +79,6 @@ def _mosquitto(directory: Path, port: int, ca: Path, cert: Path, key: Path) -> N
     program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise typer.BadParameter("mosquitto is not installed (apt-get install mosquitto); or use --kind iotcore")
-    sys.stdout.write("broker: mosquitto. Client certificates and the access list are checked.\n")
-    sys.stdout.flush()
     os.execv(program, [program, "-c", str(mosquitto_conf(directory, port, ca, cert, key))])  # noqa: S606 - no shell is meant
 
 
@@ -105,6 +110,4 @@ max_inflight_count = 200
     )
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)  # it logs each packet as an error
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # its loop never comes back to Python
-    sys.stdout.write(f"{NOT_CHECKED}\n")
-    sys.stdout.flush()
     IotCoreBroker(config_path=str(conf)).run_forever()
