@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: bench benchmark check clean docs fuzz help lock setup test test-tflite
+.PHONY: bench benchmark benchmark-seal check clean docs fuzz help lock setup test test-tflite
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -65,6 +65,9 @@ $(VENV)-tflite/.installed: locks/tflite.txt pyproject.toml
 	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/tflite.txt
 	$(VENV)-tflite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+benchmark-seal: $(STAMP) ## bytes and milliseconds of sealing, verifying, opening and storing
+	$(PY) -m tests.campaign.seal_figures
 
 SECONDS ?= 10
 TARGETS ?=
