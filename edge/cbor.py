@@ -165,14 +165,14 @@ class _Reader:
         last = b""
         for _ in range(size):
             start = self.at
-            key = self.value(1)
-            if isinstance(key, bool) or not isinstance(key, int | str):
-                raise Malformed("a key that is neither number nor text")
+            if self.at < len(self.data) and self.data[self.at] >> 5 not in (_UNSIGNED, _NEGATIVE, _TEXT):
+                raise Malformed("a key that is neither number nor text")  # before it is read: keys must not nest
+            key = self.value(depth)
             coded = self.data[start : self.at]
             if key in found or (self.deterministic and coded <= last):
                 raise Malformed("a key twice or out of order")
             last = coded
-            found[key] = self.value(depth - 1)
+            found[key] = self.value(depth - 1)  # type: ignore[index]
         return found
 
     def fits(self, items: int) -> None:

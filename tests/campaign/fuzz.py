@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -30,49 +31,77 @@ def _text(parse: Callable[[str], object]) -> Parser:
     return lambda data: parse(data.decode("latin-1"))
 
 
-def _lenient(data: bytes) -> None:
+def _cose() -> Parser:
     from edge.cbor import Malformed
     from edge.seal import cose
 
-    for kind in (cose.Sign1, cose.Sign, cose.Encrypt, cose.Encrypt0):
-        try:
-            kind.parse(data, lenient=True)  # type: ignore[attr-defined]
-        except Malformed:
-            continue
+    def parse(data: bytes) -> None:
+        for kind in (cose.Sign1, cose.Sign, cose.Encrypt, cose.Encrypt0):
+            with suppress(Malformed):
+                kind.parse(data, lenient=True)  # type: ignore[attr-defined]
+
+    return parse
 
 
-def _cbor(data: bytes) -> None:
+def _cbor() -> Parser:
     from edge.cbor import Malformed, decode, encode
 
-    try:
-        value = decode(data)
-    except Malformed:
-        return
-    if encode(value) != data:
-        raise AssertionError("a second form was accepted")
+    def parse(data: bytes) -> None:
+        try:
+            value = decode(data)
+        except Malformed:
+            return
+        if encode(value) != data:
+            raise AssertionError("a second form was accepted")
+
+    return parse
 
 
-def _record(data: bytes) -> None:
+def _record() -> Parser:
     from edge import record
 
-    kind, coded = "rcga"[data[0] % 4 if data else 0], data[1:]
-    if record.encode(record.decode(kind, coded)) != coded:
-        raise AssertionError("a second form was accepted")
+    def parse(data: bytes) -> None:
+        kind, coded = "rcga"[data[0] % 4 if data else 0], data[1:]
+        if record.encode(record.decode(kind, coded)) != coded:
+            raise AssertionError("a second form was accepted")
+
+    return parse
 
 
-def _public_key(text: str) -> None:
+def _message() -> Parser:
+    from edge.seal import envelope
+
+    def parse(data: bytes) -> None:
+        found = envelope.parse(data)
+        if found.outer.encode() != data or found.inner.encode() != found.outer.payload:
+            raise AssertionError("a second form was accepted")
+
+    return parse
+
+
+def _receipt() -> Parser:
+    from edge.seal import receipt
+
+    def parse(data: bytes) -> None:
+        if receipt.parse(data).outer.encode() != data:
+            raise AssertionError("a second form was accepted")
+
+    return parse
+
+
+def _public_key() -> Parser:
     from edge.seal.keys import Purpose, parse_public
 
-    parse_public(text, Purpose.RECIPIENT)
+    return _text(lambda text: parse_public(text, Purpose.RECIPIENT))
 
 
 TARGETS: dict[str, Callable[[], Parser]] = {
-    "cbor": lambda: _cbor,
-    "cose": lambda: _lenient,
-    "record": lambda: _record,
-    "message": lambda: _function("edge.seal.envelope", "parse"),
-    "receipt": lambda: _function("edge.seal.receipt", "parse"),
-    "public-key": lambda: _text(_public_key),
+    "cbor": _cbor,
+    "cose": _cose,
+    "record": _record,
+    "message": _message,
+    "receipt": _receipt,
+    "public-key": _public_key,
     "token-uri": lambda: _text(_function("edge.seal.token", "parse_uri")),
     "policy": lambda: _function("edge.trust", "parse_policy"),
     "enrolment": lambda: _function("edge.enrolment", "parse"),

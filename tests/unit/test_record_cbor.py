@@ -62,6 +62,8 @@ def test_what_is_accepted_has_no_second_form(data: bytes) -> None:
         ("a break alone", "ff"),
         ("too deep", "81" * MAX_DEPTH + "00"),
         ("tags too deep", "c1" * MAX_DEPTH + "00"),
+        ("maps within keys of maps, without end", "a1" * 4000),
+        ("arrays within arrays, without end", "81" * 4000),
     ],
 )
 def test_every_other_form_is_refused(why: str, coded: str) -> None:
