@@ -5,6 +5,7 @@ which turns loop events into visits, keeps the books and feeds the watchdog. A s
 outbox is already safe, and systemd starts it again.
 """
 
+import hashlib
 import logging
 import queue
 import secrets
@@ -294,6 +295,10 @@ class Daemon:
         if self._outbox.last_alive_ns is not None:
             facts.insert(2, ("down_from", self._outbox.last_alive_ns))
         self._audit("boot", *facts)
+        configured = hashlib.sha256(self._config.model_dump_json().encode()).hexdigest()[:32]
+        before = self._outbox.note("configuration", configured)
+        if before not in (None, configured):
+            self._audit("config", ("from", before), ("to", configured))
 
     def _fault(self, source: str, code: str, *, active: bool) -> None:
         if self._health.fault(source, code if active else None):

@@ -203,6 +203,13 @@ class Outbox:
         with self._lock, self._transaction():
             self._db.execute("INSERT INTO visit VALUES (?, ?, ?)", (passage_id, arrival.utc_ns, arrival.monotonic_ns))
 
+    def note(self, what: str, value: str) -> str | None:
+        """Keep `value` under the name `what`; returns what was kept there before."""
+        with self._lock, self._transaction():
+            row = self._db.execute("SELECT value FROM note WHERE what = ?", (what,)).fetchone()
+            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (what, value))
+            return None if row is None else str(row[0])
+
     # --- below: the lock is held ---
 
     def _append(self, record: LaneRecord) -> tuple[int, int]:
@@ -396,6 +403,7 @@ _SCHEMA = (
     "CREATE INDEX message_read ON message (seq) WHERE kind = 'r'",
     "CREATE TABLE gap (first INTEGER PRIMARY KEY, last INTEGER NOT NULL UNIQUE, last_hash BLOB NOT NULL,"
     " declared_seq INTEGER)",
+    "CREATE TABLE note (what TEXT PRIMARY KEY, value TEXT NOT NULL)",
     "CREATE TABLE visit (passage_id BLOB PRIMARY KEY, utc_ns INTEGER NOT NULL, monotonic_ns INTEGER NOT NULL)",
 )
 _ERRORS: dict[int, type[OutboxError]] = {

@@ -159,6 +159,14 @@ def test_a_read_that_could_not_be_sealed_leaves_its_visit_open_and_takes_no_numb
         assert [visit.passage_id for visit in box.interrupted] == [READ.passage_id]
 
 
+def test_a_note_is_kept_for_the_next_process_until_another_takes_its_place(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        assert box.note("configuration", "one") is None
+    with outbox(tmp_path) as box:
+        assert box.note("configuration", "two") == "one"
+        assert box.note("configuration", "two") == "two"
+
+
 def test_the_next_process_learns_when_this_one_was_last_alive(tmp_path: Path) -> None:
     with outbox(tmp_path) as box:
         assert box.last_alive_ns is None
