@@ -19,6 +19,8 @@ from models.benchmark import score
 from models.benchmark.scenes import Picture, labelled, rendered
 from models.train.evaluate import share
 
+WIDEST = 150
+"""Columns that the table needs; a narrower terminal wraps whole lines instead of figures."""
 HERE = Path(__file__).parent
 WARM_UP = 2
 """Pictures read before any time counts."""
@@ -147,6 +149,7 @@ def _show(report: dict[str, Any]) -> None:
             f"{peer['ms_p95']:.0f}", f"{peer['peak_mb']:.0f}", "", end_section=True,
         )  # fmt: skip
     console = Console()
+    console.width = max(console.width, WIDEST)
     console.print(table)
     console.print(f"time outside the networks: {report['all']['outside_inside']:.2f} of the time inside")
     console.print(

@@ -189,7 +189,7 @@ class Composer:
         fit = min(width / w, height / h)
         if len(scene.boxes) and rng.random() < 0.45:
             x0, y0, x1, y1 = scene.boxes[rng.integers(len(scene.boxes))]
-            wanted = np.exp(rng.uniform(np.log(16), np.log(360)))
+            wanted = np.exp(rng.uniform(np.log(16), np.log(0.85 * width)))
             scale = float(np.clip(wanted / (x1 - x0), 0.6 * fit, 4.0 * fit))
             place = rng.uniform(0.1, 0.9, 2) * (width, height)
             centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
