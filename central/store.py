@@ -208,12 +208,15 @@ class Store:
             rows = db.execute(sa.select(_heads).order_by(_heads.c.lane, _heads.c.epoch))
             return [Head(row.lane, row.epoch, row.up_to, row.digest) for row in rows]
 
-    def messages(self, lane: str | None = None, *, after: tuple[str, str, int] = ("", "", 0)) -> Iterator[Stored]:
-        """All messages, or a lane's, by lane, epoch and number. Read in steps, never all at once."""
+    def messages(self, lane: str | None = None, epoch: Epoch | None = None) -> Iterator[Stored]:
+        """All messages, a lane's, or an epoch's, by lane, epoch and number. Read in steps, never all at once."""
         columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq
         query = sa.select(*columns, _messages.c.received_ns, _messages.c.sealed).order_by(*columns).limit(ROWS_A_STEP)
         if lane is not None:
             query = query.where(_messages.c.lane == lane)
+        if epoch is not None:
+            query = query.where(_messages.c.epoch == epoch)
+        after = "", "", 0
         while True:
             with self._begin() as db:
                 rows = db.execute(query.where(sa.tuple_(*columns) > sa.tuple_(*after))).all()

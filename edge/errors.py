@@ -625,6 +625,11 @@ class EpochUnlinked(CollectorError):
     hint = "The lane began anew without naming what came before: a new image on the box, or messages were cut away."
 
 
+class CaptureMalformed(CollectorError):
+    code = "COL-08"
+    hint = "A capture is made with mosquitto_sub -F '%U %t %x': one message a line."
+
+
 class RecordsMissing(CollectorError):
     code = "COL-07"
     hint = (

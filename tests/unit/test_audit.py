@@ -1,0 +1,216 @@
+"""The audit: a whole store passes, and whatever was taken away, added or changed in it is named where it is."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from central.audit import Audit, EpochReport, Heard, command, of_capture, of_store
+from central.store import Store
+from edge.errors import CaptureMalformed
+from edge.record import GapRecord, LaneRecord
+from edge.seal import envelope
+from edge.seal.chain import ChainState
+from edge.seal.envelope import Envelope, EpochLink
+from edge.seal.keys import PublicKey
+from tests.sealing import CHECKPOINT, READ, sealer, signing_key
+
+
+class Enrolled:
+    """Lane keys by name."""
+
+    def __init__(self, *announced: int) -> None:
+        self._announced = announced
+
+    def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
+        return [signing_key().public] if message.header.lane in ("lane-1", "lane-2") else []
+
+    def knows(self, lane: str) -> bool:
+        return True
+
+    def epochs(self, lane: str) -> Sequence[int]:
+        return self._announced
+
+
+def extend(state: ChainState, records: Sequence[LaneRecord], lane: str = "lane-1") -> list[Envelope]:
+    made = []
+    for record in records:
+        message = sealer(lane).seal(record, state.epoch, state.next_seq, state.prev)
+        state = state.after(message.digest)
+        made.append(envelope.parse(message.data))
+    return made
+
+
+def chain(epoch: int, count: int, link: EpochLink | None = None, lane: str = "lane-1") -> list[Envelope]:
+    return extend(ChainState.start(epoch, link), [READ] * (count - 1) + [CHECKPOINT], lane)
+
+
+def after(messages: list[Envelope]) -> ChainState:
+    last = messages[-1]
+    return ChainState(last.header.epoch, last.header.seq + 1, last.digest)
+
+
+def link(messages: list[Envelope]) -> EpochLink:
+    return EpochLink(messages[-1].header.epoch, messages[-1].digest)
+
+
+FIRST = chain(9, 8)  # numbers of epochs are random: their order says nothing
+SECOND = chain(3, 5, link(FIRST))
+THIRD = chain(7, 5, link(SECOND))
+
+
+def audited(messages: Sequence[Envelope], *announced: int, from_start: bool = True) -> list[EpochReport]:
+    audit = Audit(Enrolled(*announced), from_start=from_start)
+    for message in messages:
+        audit.take(Heard(message.header.lane, message.data))
+    return audit.reports()
+
+
+def problems(reports: list[EpochReport]) -> list[tuple[str, int, str]]:
+    return [(report.epoch[-1:], problem.seq, problem.what) for report in reports for problem in report.problems]
+
+
+def store_of(folder: Path, *messages: Envelope) -> Path:
+    store = Store(str(folder / "store.sqlite"))
+    store.add(messages, 1)
+    store.close()
+    return folder / "store.sqlite"
+
+
+def audit_of(path: Path) -> list[EpochReport]:
+    store = Store(str(path), read_only=True)
+    audit = Audit(Enrolled(), from_start=True)
+    for heard in of_store(store):
+        audit.take(heard)
+    return audit.reports()
+
+
+def test_whole_chains_over_linked_epochs_have_no_problem(tmp_path: Path) -> None:
+    reports = audit_of(store_of(tmp_path, *THIRD, *FIRST, *SECOND, *chain(1, 3, lane="lane-2")))
+    assert problems(reports) == []
+    assert {(report.lane, report.epoch[-1], report.messages, report.last) for report in reports} == {
+        ("lane-1", "9", 8, 8),
+        ("lane-1", "3", 5, 5),
+        ("lane-1", "7", 5, 5),
+        ("lane-2", "1", 3, 3),
+    }
+    assert sum(reports[0].kinds.values()) == reports[0].messages
+
+
+def test_an_epoch_without_its_first_message_proves_nothing(tmp_path: Path) -> None:
+    ((epoch, seq, what),) = problems(audit_of(store_of(tmp_path, *FIRST[1:])))
+    assert (epoch, seq) == ("9", 2)
+    assert "vanished" in what
+
+
+@pytest.mark.parametrize("missing", [2, 5, 7])
+def test_a_message_taken_away_is_named(tmp_path: Path, missing: int) -> None:
+    path = store_of(tmp_path, *FIRST)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM messages WHERE seq = ?", (missing,))
+    ((epoch, seq, what),) = problems(audit_of(path))
+    assert (epoch, seq) == ("9", missing)
+    assert "missing" in what
+
+
+def test_a_changed_message_is_refused_and_its_number_is_missing(tmp_path: Path) -> None:
+    path = store_of(tmp_path, *FIRST)
+    altered = FIRST[3].data[:-1] + bytes([FIRST[3].data[-1] ^ 1])
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE messages SET sealed = ? WHERE seq = 4", (altered,))
+    found = problems(audit_of(path))
+    assert any("COL-03" in what for _, _, what in found)
+    assert any("4 to 4" in what for _, _, what in found)
+
+
+def test_a_vanished_epoch_is_found_by_the_one_after_it(tmp_path: Path) -> None:
+    ((epoch, seq, what),) = problems(audit_of(store_of(tmp_path, *FIRST, *THIRD)))
+    assert (epoch, seq) == ("7", 1)
+    assert "vanished" in what
+
+
+def test_a_cut_off_end_is_found_by_the_next_epoch(tmp_path: Path) -> None:
+    ((epoch, seq, what),) = problems(audit_of(store_of(tmp_path, *FIRST[:-2], *SECOND)))
+    assert (epoch, seq) == ("3", 1)
+    assert "vanished" in what
+
+
+def test_an_epoch_that_the_owner_announced_needs_no_link() -> None:
+    fresh = chain(5, 3)
+    assert problems(audited([*FIRST, *fresh]))
+    assert not problems(audited([*FIRST, *fresh], 5))
+
+
+def test_declared_gaps_are_counted_and_are_no_problem() -> None:
+    given_up = GapRecord(3, 5, 3, "outbox-full", FIRST[4].digest)
+    (declared,) = extend(after(FIRST), [given_up])
+    (report,) = audited([*FIRST[:2], declared, *FIRST[5:]])
+    assert (report.problems, report.declared, report.messages) == ([], 3, 6)
+
+
+def test_a_fork_is_named_with_its_number() -> None:
+    (clone,) = extend(after(FIRST[:4]), [CHECKPOINT])
+    ((_, seq, what),) = problems(audited([*FIRST, clone]))
+    assert seq == 5
+    assert "contradicts" in what
+
+
+def test_the_forks_that_the_collector_kept_are_told(tmp_path: Path) -> None:
+    (clone,) = extend(after(FIRST[:4]), [CHECKPOINT])
+    path = store_of(tmp_path, *FIRST)
+    Store(str(path)).add([clone], 2)
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
+    code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
+    assert code == 1
+    assert "COL-04" in shown
+
+
+def test_a_capture_may_begin_in_the_middle_but_not_lack_anything(tmp_path: Path) -> None:
+    capture = tmp_path / "capture"
+    capture.write_text("".join(f"1795500000.25 lanes/v1/lane-1/record {m.data.hex()}\n" for m in FIRST[3:]))
+    assert problems(audited([], from_start=False)) == []
+    heard = list(of_capture(capture))
+    assert heard[0].received_ns == 1_795_500_000_250_000_000
+    audit = Audit(Enrolled(), from_start=False)
+    for one in heard:
+        audit.take(one)
+    assert problems(audit.reports()) == []
+    audit = Audit(Enrolled(), from_start=False)
+    for one in [*heard[:2], *heard[3:]]:
+        audit.take(one)
+    assert problems(audit.reports()) == [("9", 6, "numbers 6 to 6 are missing and not declared given up")]
+
+
+@pytest.mark.parametrize("line", ["lanes/v1/lane-1/record", "x y z a b", "lanes/v1/lane-1/record zz", "é"])
+def test_a_line_that_is_no_capture_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "capture").write_text(f"lanes/v1/lane-1/state 7b7d\n{line}\n")
+    with pytest.raises(CaptureMalformed, match="line 2"):
+        list(of_capture(tmp_path / "capture"))
+
+
+def run(*words: str) -> tuple[int, str]:
+    import typer
+
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, list(words))
+    return result.exit_code, result.output
+
+
+def test_the_command_ends_with_zero_only_if_nothing_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
+    path = str(store_of(tmp_path, *FIRST, *SECOND))
+    code, shown = run(path, "--lanes", str(tmp_path / "lanes"))
+    assert (code, shown.splitlines()[-1]) == (0, "13 messages: nothing is missing")
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM messages WHERE seq = 3")
+    code, shown = run(path, "--lanes", str(tmp_path / "lanes"), "--json")
+    assert code == 1
+    first = json.loads(shown.splitlines()[0])
+    assert first["problems"][0]["seq"] == 3
+    assert first["kinds"] == {"r": 6, "c": 1}
