@@ -56,7 +56,8 @@ class Problem:
 class EpochReport:
     """What was found of one epoch.
 
-    declared: how many numbers were given up and declared; last: the highest number, sealed at last_ns.
+    declared: how many numbers were given up and declared; last: the highest number, sealed at last_ns; head: its
+    digest, which a box that follows this one begins with (docs/wire-format.md).
     """
 
     lane: str
@@ -65,6 +66,7 @@ class EpochReport:
     declared: int = 0
     last: int = 0
     last_ns: int = 0
+    head: str = ""
     kinds: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -105,7 +107,7 @@ class Audit:
         report.messages += 1
         report.kinds[header.kind] = report.kinds.get(header.kind, 0) + 1
         if header.seq > report.last:
-            report.last, report.last_ns = header.seq, header.time_ns
+            report.last, report.last_ns, report.head = header.seq, header.time_ns, message.digest.hex()
         if header.gap is not None:
             report.declared += header.gap.last_seq - header.gap.first_seq + 1
         if verdict.finding in PROBLEMS:

@@ -504,6 +504,11 @@ class OutboxUnavailable(OutboxError):
     retryable = True
 
 
+class EpochLinkMalformed(OutboxError):
+    code = "OUT-08"
+    hint = "Write one line of epoch and head, as `sealane audit --json` shows them for the lane, or remove the file."
+
+
 class MqttError(SealaneError):
     """The broker and the connection to it."""
 

@@ -7,6 +7,7 @@ the file is full the oldest reads are given up, and a message of kind `g` says w
 
 import errno
 import os
+import re
 import secrets
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import (
+    EpochLinkMalformed,
     OutboxCorrupt,
     OutboxDiskFull,
     OutboxError,
@@ -35,6 +37,8 @@ WAL_PAGES = 256
 FORMAT = 1
 APPLICATION_ID = 0x5EA1A11E
 GAP_REASON = "outbox-full"
+PREVIOUS_EPOCH = "previous-epoch"
+"""A file with one line: number of the epoch before in 16 hex digits, digest of its last message in 64."""
 MESSAGE_PAGES = 8
 """As much as the longest message takes."""
 
@@ -97,20 +101,19 @@ class Outbox:
         self.given_up = 0
 
     @classmethod
-    def open(
-        cls, path: Path, sealer: Sealer, limits: Limits = Limits(), *, previous: EpochLink | None = None
-    ) -> "Outbox":
-        """The outbox in the file `path`, made if it is not there, which begins a new epoch linked to `previous`.
+    def open(cls, path: Path, sealer: Sealer, limits: Limits = Limits()) -> "Outbox":
+        """The outbox in the file `path`. If there is none it is made, which begins a new epoch, linked to the one that
+        the file PREVIOUS_EPOCH beside it names, or to none.
 
         OutboxLocked if another process has it, OutboxForeign if it is another lane's or version's, OutboxCorrupt,
-        OutboxUnavailable.
+        EpochLinkMalformed, OutboxUnavailable.
         """
         with _translated(path):
             connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         outbox = cls(connection, path, sealer, limits)
         try:
             with _translated(path):
-                outbox._prepare(previous)
+                outbox._prepare()
         except OutboxError:
             connection.close()
             raise
@@ -319,7 +322,7 @@ class Outbox:
         (used,), (free,) = (self._db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "freelist_count"))
         return int(free) if self._on_ballast else self._limits.pages - int(used) + int(free)
 
-    def _prepare(self, previous: EpochLink | None) -> None:
+    def _prepare(self) -> None:
         db = self._db
         db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -330,6 +333,7 @@ class Outbox:
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            previous = _previous_epoch(self._path.with_name(PREVIOUS_EPOCH))
             for statement in _SCHEMA:
                 db.execute(statement)
             db.execute(
@@ -390,6 +394,20 @@ class Outbox:
             part.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise OutboxUnavailable(f"cannot write {self._ballast}: {error.strerror}") from error
+
+
+def _previous_epoch(path: Path) -> EpochLink | None:
+    try:
+        with path.open("rb") as file:
+            line = file.read(100)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise OutboxUnavailable(f"cannot read {path}: {error.strerror}") from error
+    parts = re.fullmatch(rb"([0-9a-f]{16}) ([0-9a-f]{64})\s*", line)
+    if parts is None:
+        raise EpochLinkMalformed(f"{path} names no epoch and digest")
+    return EpochLink(int(parts[1], 16), bytes.fromhex(parts[2].decode()))
 
 
 _MAX_SEQ = 2**63 - 1

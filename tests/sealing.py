@@ -23,7 +23,7 @@ from edge.record import (
     ReadRecord,
 )
 from edge.seal import keys
-from edge.seal.envelope import EpochLink, Sealer
+from edge.seal.envelope import Sealer
 from edge.seal.keys import KeyType, PrivateKey
 from edge.seal.signer import FileSigner
 
@@ -95,6 +95,6 @@ SMALL = Limits(bytes=56 * 4096, ballast_bytes=1 << 16)
 """Room for some 130 messages."""
 
 
-def outbox(folder: Path, limits: Limits = SMALL, previous: EpochLink | None = None) -> Outbox:
+def outbox(folder: Path, limits: Limits = SMALL) -> Outbox:
     """A small outbox in `folder`."""
-    return Outbox.open(folder / "outbox.sqlite", sealer(), limits, previous=previous)
+    return Outbox.open(folder / "outbox.sqlite", sealer(), limits)

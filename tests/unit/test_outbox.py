@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.errors import (
+    EpochLinkMalformed,
     OutboxCorrupt,
     OutboxForeign,
     OutboxFull,
@@ -20,7 +21,7 @@ from edge.errors import (
     ReceiptRefused,
     RecordInvalid,
 )
-from edge.outbox import OpenVisit, Outbox, Sealed
+from edge.outbox import PREVIOUS_EPOCH, OpenVisit, Outbox, Sealed
 from edge.record import Kind
 from edge.seal import envelope
 from edge.seal.chain import ChainVerifier, Finding
@@ -93,13 +94,25 @@ def test_only_sealed_bytes_touch_the_disk(tmp_path: Path) -> None:
     assert READ.model_id.encode() not in raw
 
 
-def test_a_fresh_epoch_carries_the_link_it_was_given_or_none(tmp_path: Path) -> None:
+def test_a_fresh_epoch_carries_the_link_to_the_one_before_or_says_none(tmp_path: Path) -> None:
     link = EpochLink(2**64 - 1, bytes(range(32)))
-    for folder, previous in (("linked", link), ("none", None)):
+    for folder, line in (("linked", f"{link.epoch:016x} {link.head.hex()}\n"), ("none", None)):
         (tmp_path / folder).mkdir()
-        with outbox(tmp_path / folder, previous=previous) as box:
+        if line:
+            (tmp_path / folder / PREVIOUS_EPOCH).write_text(line)
+        with outbox(tmp_path / folder) as box:
             box.append(AUDIT)
-            assert opened(everything(box)[0]).header.prev == previous
+            assert opened(everything(box)[0]).header.prev == (link if line else None)
+
+
+@pytest.mark.parametrize("line", ["", "1 2", "x" * 81, f"{1:016x} {2:064x} {3:016x}"])
+def test_a_link_that_is_none_begins_no_epoch(tmp_path: Path, line: str) -> None:
+    (tmp_path / PREVIOUS_EPOCH).write_text(line)
+    with pytest.raises(EpochLinkMalformed):
+        outbox(tmp_path)
+    (tmp_path / PREVIOUS_EPOCH).write_text(f"{1:016x} {2:064x}")
+    with outbox(tmp_path) as box:
+        assert box.position.prev == EpochLink(1, (2).to_bytes(32, "big"))
 
 
 def test_every_fresh_file_is_an_epoch_of_its_own(tmp_path: Path) -> None:
