@@ -142,18 +142,17 @@ class Keeper:
         return enrolment.make(self._lane, self._signers[-1], self._tls_key, old=signer) if waiting else None
 
     def _renew(self, now: datetime.datetime) -> None:
-        """Keep the certificate that the owner signed for this box's TLS key, if it is a newer one."""
+        """Keep the certificate that the owner signed for this box's TLS key, if it is another one."""
         data = self._trust.target(f"certificates/{self._lane}.pem")
         if data is None:
             return
         try:
             offered = x509.load_pem_x509_certificate(data)
-            held_file = self._renewed_file if self._renewed_file.exists() else self._certificate_file
-            held = x509.load_pem_x509_certificate(held_file.read_bytes())
-        except (ValueError, OSError):
-            return  # what can't be read is not taken; a held one that is missing shows at the next connection
+        except ValueError:
+            return
         fits = offered.public_key() == self._tls_key and offered.not_valid_before_utc <= now
-        if fits and offered.not_valid_after_utc > held.not_valid_after_utc:
+        held = self._renewed_file if self._renewed_file.exists() else self._certificate_file
+        if fits and not (held.exists() and held.read_bytes() == data):
             write_whole(self._renewed_file, data)
 
 
