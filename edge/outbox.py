@@ -11,10 +11,11 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from edge.errors import (
     EpochLinkMalformed,
@@ -31,6 +32,8 @@ from edge.record import GapRecord, Instant, Kind, LaneRecord, ReadRecord, kind_o
 from edge.seal.chain import ChainState
 from edge.seal.envelope import EpochLink, Sealer
 from edge.seal.receipt import Receipt
+
+T = TypeVar("T")
 
 PAGE_BYTES = 4096
 WAL_PAGES = 256
@@ -98,7 +101,6 @@ class Outbox:
         self._limits = limits
         self._sealer = sealer
         self._lock = threading.Lock()
-        self.given_up = 0
 
     @classmethod
     def open(cls, path: Path, sealer: Sealer, limits: Limits = Limits()) -> "Outbox":
@@ -143,22 +145,11 @@ class Outbox:
         When the file is full the oldest reads are given up, or failing them a read that is new. OutboxFull for a record
         of another kind then. RecordInvalid before anything has changed.
         """
-        with self._lock:
-            try:
-                return self._append(record)
-            except OutboxDiskFull:
-                if not self._release_ballast():
-                    raise
-                return self._append(record)
+        return self._write(lambda: self._append(record))
 
     def pending(self, after: int = 0, limit: int = 100) -> list[Sealed]:
         """Up to `limit` messages in the order to send them, beyond the place `after` (of the last one handed out)."""
-        with self._lock:
-            found = self._waiting(after, limit)
-            until = found[-1].place if len(found) == limit else None
-            if self._declare(after, until, limit):
-                found = self._waiting(after, limit)
-            return found
+        return self._write(lambda: self._pending(after, limit))
 
     def confirm(self, receipt: Receipt) -> int:
         """Forget what a receipt confirms, and say how many messages that were. The caller has verified the receipt.
@@ -166,19 +157,9 @@ class Outbox:
         ReceiptRefused if it does not fit what this lane sent: another lane or epoch, a number not reached, another
         message's digest.
         """
-        with self._lock, self._transaction():
-            chain = self._chain()
-            if (receipt.lane, receipt.epoch) != (self._sealer.lane, chain.epoch):
-                raise ReceiptRefused(f"a receipt for lane {receipt.lane}, epoch {receipt.epoch:016x}")
-            if receipt.up_to_seq >= chain.next_seq:
-                raise ReceiptRefused(f"a receipt up to {receipt.up_to_seq}; {chain.next_seq - 1} is the last made")
-            known = self._digest(receipt.up_to_seq)
-            if known is None:
-                return 0  # confirmed before, or given up within a gap: a later receipt will tell
-            if known != receipt.head:
-                raise ReceiptRefused(f"a receipt for another message with number {receipt.up_to_seq}")
-            forgotten = self._forget(receipt.up_to_seq)
-        self._restore_ballast()
+        forgotten = self._write(lambda: self._confirm(receipt))
+        if forgotten:
+            self._restore_ballast()
         return forgotten
 
     @property
@@ -196,37 +177,73 @@ class Outbox:
         with self._lock, _translated(self._path):
             return self._chain()
 
+    @property
+    def given_up(self) -> int:
+        """Reads given up in this epoch."""
+        with self._lock, _translated(self._path):
+            return int(self._db.execute("SELECT given_up FROM state").fetchone()[0])
+
     def alive(self, utc_ns: int) -> None:
         """Note that the process lives, for the next one's boot record."""
-        with self._lock, self._transaction():
-            self._db.execute("UPDATE state SET alive_ns = ?", (utc_ns,))
+        self._write(lambda: self._db.execute("UPDATE state SET alive_ns = ?", (utc_ns,)))
 
     def open_visit(self, passage_id: bytes, arrival: Instant) -> None:
         """Note that a visit began: its read is owed even if this process does not live to make it."""
-        with self._lock, self._transaction():
-            self._db.execute("INSERT INTO visit VALUES (?, ?, ?)", (passage_id, arrival.utc_ns, arrival.monotonic_ns))
+        row = (passage_id, arrival.utc_ns, arrival.monotonic_ns)
+        self._write(lambda: self._db.execute("INSERT INTO visit VALUES (?, ?, ?)", row))
 
     def note(self, what: str, value: str) -> str | None:
         """Keep `value` under the name `what`; returns what was kept there before."""
-        with self._lock, self._transaction():
-            row = self._db.execute("SELECT value FROM note WHERE what = ?", (what,)).fetchone()
-            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (what, value))
-            return None if row is None else str(row[0])
+        return self._write(lambda: self._note(what, value))
 
-    # --- below: the lock is held ---
+    def _write(self, work: Callable[[], T]) -> T:
+        """`work` in one transaction; once more on the ballast's room if the file system is full."""
+        with self._lock:
+            try:
+                with self._transaction():
+                    return work()
+            except OutboxDiskFull:
+                if not self._release_ballast():
+                    raise
+            with self._transaction():
+                return work()
+
+    # --- within a transaction, the lock held ---
 
     def _append(self, record: LaneRecord) -> tuple[int, int]:
-        with self._transaction():
-            wanted = MESSAGE_PAGES if self._on_ballast else self._limits.reserve_pages
-            while self._room() < wanted and self._give_up_oldest():
-                pass
-            keep = self._room() >= MESSAGE_PAGES or self._on_ballast
-            if not keep and not isinstance(record, ReadRecord):
-                raise OutboxFull("the outbox is full of messages that may not be given up")
-            chain = self._seal(record, keep=keep)
-            if isinstance(record, ReadRecord):
-                self._db.execute("DELETE FROM visit WHERE passage_id = ?", (record.passage_id,))
-            return chain.epoch, chain.next_seq
+        wanted = MESSAGE_PAGES if self._on_ballast else self._limits.reserve_pages
+        while self._room() < wanted and self._give_up_oldest():
+            pass
+        keep = self._room() >= MESSAGE_PAGES or self._on_ballast
+        if not keep and not isinstance(record, ReadRecord):
+            raise OutboxFull("the outbox is full of messages that may not be given up")
+        chain = self._seal(record, keep=keep)
+        if isinstance(record, ReadRecord):
+            self._db.execute("DELETE FROM visit WHERE passage_id = ?", (record.passage_id,))
+        return chain.epoch, chain.next_seq
+
+    def _pending(self, after: int, limit: int) -> list[Sealed]:
+        found = self._waiting(after, limit)
+        until = found[-1].place if len(found) == limit else _MAX_SEQ
+        return self._waiting(after, limit) if self._declare(after, until, limit) else found
+
+    def _confirm(self, receipt: Receipt) -> int:
+        chain = self._chain()
+        if (receipt.lane, receipt.epoch) != (self._sealer.lane, chain.epoch):
+            raise ReceiptRefused(f"a receipt for lane {receipt.lane}, epoch {receipt.epoch:016x}")
+        if receipt.up_to_seq >= chain.next_seq:
+            raise ReceiptRefused(f"a receipt up to {receipt.up_to_seq}; {chain.next_seq - 1} is the last made")
+        known = self._digest(receipt.up_to_seq)
+        if known is None:
+            return 0  # confirmed before, or given up within a gap: a later receipt will tell
+        if known != receipt.head:
+            raise ReceiptRefused(f"a receipt for another message with number {receipt.up_to_seq}")
+        return self._forget(receipt.up_to_seq)
+
+    def _note(self, what: str, value: str) -> str | None:
+        row = self._db.execute("SELECT value FROM note WHERE what = ?", (what,)).fetchone()
+        self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (what, value))
+        return None if row is None else str(row[0])
 
     def _seal(self, record: LaneRecord, *, keep: bool = True, place: int | None = None) -> ChainState:
         """Make `record` the chain's next message; without `keep` only its place in the chain is kept, as a gap."""
@@ -251,30 +268,27 @@ class Outbox:
         return ChainState(int(epoch), next_seq, prev if link_epoch is None else EpochLink(int(link_epoch), prev))
 
     def _waiting(self, after: int, limit: int) -> list[Sealed]:
-        with _translated(self._path):
-            epoch = self._chain().epoch
-            rows = self._db.execute(
-                "SELECT place, seq, kind, data FROM message WHERE place > ? ORDER BY place LIMIT ?", (after, limit)
-            )
-            return [Sealed(place, epoch, seq, Kind(kind), data) for place, seq, kind, data in rows]
+        epoch = self._chain().epoch
+        rows = self._db.execute(
+            "SELECT place, seq, kind, data FROM message WHERE place > ? ORDER BY place LIMIT ?", (after, limit)
+        )
+        return [Sealed(place, epoch, seq, Kind(kind), data) for place, seq, kind, data in rows]
 
-    def _declare(self, after: int, until: int | None, limit: int) -> bool:
+    def _declare(self, after: int, until: int, limit: int) -> bool:
         """Make messages of the gaps that stand between two places, as far as there is room for them."""
-        with self._transaction():
-            gaps = self._db.execute(
-                "SELECT first, last, last_hash FROM gap"
-                " WHERE declared_seq IS NULL AND first > ? AND first < ? ORDER BY first LIMIT ?",
-                (after, until or _MAX_SEQ, limit),
-            ).fetchall()
-            declared = 0
-            for first, last, last_hash in gaps:
-                if self._room() < MESSAGE_PAGES and not self._on_ballast:
-                    break
-                record = GapRecord(first, last, last - first + 1, GAP_REASON, last_hash)
-                chain = self._seal(record, place=first)
-                self._db.execute("UPDATE gap SET declared_seq = ? WHERE first = ?", (chain.next_seq, first))
-                declared += 1
-            return declared > 0
+        gaps = self._db.execute(
+            "SELECT first, last, last_hash FROM gap"
+            " WHERE declared_seq IS NULL AND first > ? AND first < ? ORDER BY first LIMIT ?",
+            (after, until, limit),
+        ).fetchall()
+        declared = False
+        for first, last, last_hash in gaps:
+            if self._room() < MESSAGE_PAGES and not self._on_ballast:
+                break
+            chain = self._seal(GapRecord(first, last, last - first + 1, GAP_REASON, last_hash), place=first)
+            self._db.execute("UPDATE gap SET declared_seq = ? WHERE first = ?", (chain.next_seq, first))
+            declared = True
+        return declared
 
     def _give_up_oldest(self) -> bool:
         """Give up one read, but never an epoch's first message: it carries the link to the epoch before."""
@@ -289,7 +303,7 @@ class Outbox:
 
     def _add_gap(self, seq: int, digest: bytes) -> None:
         """Count `seq` as given up; a gap on either side that is not declared yet becomes one with it."""
-        self.given_up += 1
+        self._db.execute("UPDATE state SET given_up = given_up + 1")
         before = self._db.execute(
             "SELECT first FROM gap WHERE last = ? AND declared_seq IS NULL", (seq - 1,)
         ).fetchone()
@@ -337,7 +351,7 @@ class Outbox:
             for statement in _SCHEMA:
                 db.execute(statement)
             db.execute(
-                "INSERT INTO state VALUES (?, ?, 1, ?, ?, NULL)",
+                "INSERT INTO state VALUES (?, ?, 1, ?, ?, NULL, 0)",
                 (
                     self._sealer.lane,
                     str(secrets.randbits(64)),
@@ -415,7 +429,7 @@ _SCHEMA = (
     f"PRAGMA user_version = {FORMAT}",
     f"PRAGMA application_id = {APPLICATION_ID}",
     "CREATE TABLE state (lane TEXT NOT NULL, epoch TEXT NOT NULL, next_seq INTEGER NOT NULL, prev BLOB,"
-    " link_epoch TEXT, alive_ns INTEGER)",
+    " link_epoch TEXT, alive_ns INTEGER, given_up INTEGER NOT NULL)",
     "CREATE TABLE message (seq INTEGER PRIMARY KEY, place INTEGER NOT NULL UNIQUE, kind TEXT NOT NULL,"
     " digest BLOB NOT NULL, data BLOB NOT NULL)",
     "CREATE INDEX message_read ON message (seq) WHERE kind = 'r'",

@@ -125,18 +125,40 @@ def test_a_full_file_system_costs_reads_as_a_declared_gap_and_never_the_outbox(s
         assert ballast.exists()
 
 
+def fill(disk: Path) -> Path:
+    """Take all that is free."""
+    hog = disk / "hog"
+    with hog.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return hog
+    return hog
+
+
+def test_on_a_full_file_system_a_receipt_still_lets_the_outbox_forget(small_disk: Path) -> None:
+    with Outbox.open(small_disk / "outbox.sqlite", sealer(), Limits(64 << 20, 1280 << 10)) as box:
+        for _ in range(400):
+            box.append(read())
+        fill(small_disk)
+        last = box.pending(limit=1000)[-1]
+        receipt = Receipt("lane-1", last.epoch, last.seq, envelope.parse(last.payload).digest, NOW.utc_ns)
+        assert box.confirm(receipt) == 400
+        box.alive(NOW.utc_ns)
+        box.open_visit(bytes(16), NOW)
+        box.append(read(passage_id=bytes(16)))
+        assert box.depth == 1
+
+
 def test_a_disk_that_others_fill_is_named_and_the_outbox_goes_on_when_there_is_room(small_disk: Path) -> None:
     with Outbox.open(small_disk / "outbox.sqlite", sealer(), Limits(64 << 20, 64 << 10)) as box:
         box.append(CHECKPOINT)
-        hog = small_disk / "hog"
+        hog = fill(small_disk)
         with pytest.raises((OutboxDiskFull, OutboxFull)):  # noqa: PT012 - the room runs out somewhere in here
             for _ in range(3000):
-                with hog.open("ab") as file:
-                    try:
-                        file.write(bytes(64 << 10))
-                    except OSError:
-                        file.truncate(file.tell())
                 box.append(CHECKPOINT)
+                fill(small_disk)
         made = box.position.next_seq
         hog.unlink()
         assert box.append(CHECKPOINT)[1] == made
