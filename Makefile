@@ -4,7 +4,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 PYTHON ?= python3
 
-.PHONY: bench benchmark benchmark-seal check clean docs fuzz help lock setup test test-tflite
+.PHONY: bench benchmark benchmark-seal check clean docs fuzz help lock models prove-no-images setup test test-tflite
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -34,6 +34,15 @@ $(VENV)-peer/.installed: locks/peer.txt
 	$(VENV)-peer/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
+models: $(VENV)-train/.installed ## train both networks again (hours; PLATES=folder adds photographs; goes on where it was)
+	$(VENV)-train/bin/python -m models.train all $(if $(PLATES),--plates "$(PLATES)")
+
+$(VENV)-train/.installed: locks/train.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)-train
+	$(VENV)-train/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(VENV)-train/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
 check: $(STAMP) ## ruff, mypy --strict, import-linter and the fast tests: under a minute
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -47,6 +56,11 @@ docs: $(STAMP) ## write docs/errors.md again
 test: check test-tflite $(VENV)-cwt/.installed $(VENV)-fuzz/.installed ## everything: check, the reader on tflite-runtime, then the tests with real peers
 	sh tests/system-packages.sh
 	$(PY) -m pytest tests/contract tests/integration
+	$(PY) -m tests.campaign.prove_no_images
+
+prove-no-images: $(STAMP) ## as root: watch a running daemon keep no image, and leaking builds be caught
+	sh tests/system-packages.sh
+	$(PY) -m tests.campaign.prove_no_images
 
 # tflite-runtime ends at Python 3.11; elsewhere its tests can't run and say so.
 PYTHON311 := $(shell for p in $(PYTHON) python3.11; do \
@@ -93,6 +107,8 @@ lock: ## make the lock files again (needs uv)
 	  --no-emit-package sealane --no-emit-package sealane-hw-sim locks/dev.in -o locks/dev.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --no-emit-package sealane locks/tflite.in -o locks/tflite.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	  --no-emit-package sealane locks/train.in -o locks/train.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	  --no-emit-package opencv-python locks/peer.in -o locks/peer.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \

@@ -28,12 +28,15 @@ class PlateNet(nn.Module):  # type: ignore[misc]
         a, b, c, d, e, f = widths
         self.trunk = nn.Sequential(
             _conv(3, a, stride=2), _conv(a, b), _conv(b, c, stride=2), _Residual(c),
-            _conv(c, d, stride=(2, 1)), _Residual(d), _conv(d, e, stride=(2, 1)), _Residual(e),
+            _conv(c, d, stride=(2, 1)), _Residual(d),
         )  # fmt: skip
-        self.reader = nn.Sequential(_conv(e, f, stride=(2, 1)), _conv(f, f, kernel=(3, 5)), nn.Conv2d(f, BLANK + 1, 1))
+        self.reader = nn.Sequential(
+            _conv(d, e, stride=(2, 1)), _Residual(e), _conv(e, f, stride=(2, 1)), _conv(f, f, kernel=(3, 5)),
+            nn.Conv2d(f, BLANK + 1, 1),
+        )  # fmt: skip
         self.issuer = nn.Sequential(
-            _conv(e, e, stride=(2, 2)), _conv(e, f, stride=(2, 2)), nn.AvgPool2d((1, 12)), nn.Dropout(0.2),
-            nn.Conv2d(f, len(REGIONS), 1),
+            _conv(d, e, stride=(2, 2)), _Residual(e), _conv(e, f, stride=(2, 2)), _conv(f, f),
+            _conv(f, 64, kernel=(1, 1)), nn.Dropout(0.2), nn.Conv2d(64, len(REGIONS), (2, 12)),
         )  # fmt: skip
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,11 @@ from models.train.render import REGIONS
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
+_SHARES = {"cn_lprnet_crop": 0.35, "oi_plates_scene": 1.5, "expplates_scene": 1.5, "kaggle_cars_scene": 1.5}
+
+ISSUER_WEIGHT = 1.0
+"""Of the issuer's loss beside that of the text: names are small, and learnt more slowly than serials."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -118,7 +123,7 @@ def train(
             steps, regions = net(pictures.to(memory_format=torch.channels_last).float().div(255))
         log = steps.float().log_softmax(2).transpose(0, 1)
         spans = torch.full((len(pictures),), STEPS, dtype=torch.long)
-        loss = read(log, texts, spans, lengths) + 0.4 * _issuer_loss(regions.float(), issuers)
+        loss = read(log, texts, spans, lengths) + ISSUER_WEIGHT * _issuer_loss(regions.float(), issuers)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 4.0)
@@ -157,8 +162,7 @@ def _weights(photos: list[Photo]) -> NDArray[np.float64] | None:
     counts: dict[str, int] = {}
     for photo in photos:
         counts[photo.plate.text] = counts.get(photo.plate.text, 0) + 1
-    share = {"cn_lprnet_crop": 0.35}
-    weights = np.array([share.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7 for photo in photos])
+    weights = np.array([_SHARES.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7 for photo in photos])
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
 

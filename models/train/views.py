@@ -38,7 +38,7 @@ def rendered_view(rng: np.random.Generator, plate: Labelled) -> Image:
     """A rendered plate through wrong corners and bad optics; INPUT-sized uint8 BGR."""
     corners = _jittered(rng, plate.box, corner=0.03, loose=0.5, slant=0.12)
     view = _cut(plate.picture, corners, cv2.BORDER_REPLICATE)
-    return degrade(rng, view)
+    return view if rng.random() < 0.2 else degrade(rng, view)
 
 
 def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> Image:
