@@ -97,7 +97,8 @@ class Headers:
             raise Malformed("headers stand in the wrong bucket, or in both")
         if Label.CRIT in decoded:
             asked = _list(decoded[Label.CRIT], "crit")
-            if not asked or any(label not in decoded or label not in (*Label, *critical) for label in asked):
+            understood = {*Label, *critical} & decoded.keys()
+            if not asked or not all(isinstance(label, int) and label in understood for label in asked):
                 raise Malformed("crit asks for a header that is not understood")
         return cls(protected, unprotected)
 
@@ -187,10 +188,9 @@ class Sign:
     def verify(self, index: int, key: object, external_aad: bytes = b"") -> None:
         """SignatureInvalid unless signature `index` holds under `key`; AlgorithmUnsupported."""
         one = self.signatures[index]
-        fields: list[Value] = [
-            "Signature", self.headers.protected, one.headers.protected, external_aad, self.payload
-        ]  # fmt: skip
-        check(one.headers.algorithm(), key, encode(fields), one.signature)
+        layers: list[Value] = [self.headers.protected, one.headers.protected]
+        to_be_signed = encode(["Signature", *layers, external_aad, self.payload])
+        check(one.headers.algorithm(), key, to_be_signed, one.signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +359,7 @@ def _iv(headers: Headers, base: bytes = b"") -> bytes:
 
 
 def _psk_id(headers: Headers) -> bytes:
-    value = headers.get(Label.PSK_ID)
+    value = headers.protected_map().get(Label.PSK_ID)  # never unprotected
     return b"" if value is None else _bytes(value, "the PSK's id")
 
 

@@ -172,6 +172,7 @@ def _outer(change: Callable[[dict[Any, Any]], object]) -> bytes:
         ("no content type", lambda fields: fields.pop(3)),
         ("crit asks for more", lambda fields: fields.update({2: [LANE_HEADER, -70000], -70000: 1})),
         ("crit asks for nothing", lambda fields: fields.update({2: []})),
+        ("crit asks for what is no label", lambda fields: fields.update({2: [[1], {}]})),
         ("no crit", lambda fields: fields.pop(2)),
         ("an unknown header", lambda fields: fields.update({99: 1})),
         ("an algorithm that is not ours", lambda fields: fields.update({1: -8})),
