@@ -76,11 +76,11 @@ class ConfineReport:
 def policy_for(config: LaneConfig, environ: Mapping[str, str] = os.environ) -> ConfinePolicy:
     """The policy that lane.toml asks for. Without `confine` in it: "require" as a systemd service, else "try"."""
     default = Mode.REQUIRE if "NOTIFY_SOCKET" in environ else Mode.TRY
-    devices = (config.loop.device, config.camera.device)
+    urls = [config.loop.device, config.camera.device, {} if config.trust is None else {"source": config.trust.source}]
     return ConfinePolicy(
         mode=Mode(config.confine) if config.confine else default,
         write_beneath=(config.state.directory,),
-        connect_ports=frozenset({config.broker.port, *(port for device in devices for port in _url_ports(device))}),
+        connect_ports=frozenset({config.broker.port, *(port for table in urls for port in _url_ports(table))}),
     )
 
 
@@ -111,8 +111,8 @@ def confine(policy: ConfinePolicy) -> ConfineReport:
     return report
 
 
-def _url_ports(device: Mapping[str, Any]) -> Iterator[int]:
-    for value in device.values():
+def _url_ports(table: Mapping[str, Any]) -> Iterator[int]:
+    for value in table.values():
         if isinstance(value, str) and "://" in value:
             url = urlsplit(value)
             port = url.port or DEFAULT_PORTS.get(url.scheme)
