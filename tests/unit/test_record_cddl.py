@@ -1,6 +1,8 @@
 """docs/record.cddl and the coding say the same: each takes what the other takes, and refuses what the other refuses."""
 
 import contextlib
+import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 
 from edge import cbor, record
 from edge.errors import RecordMalformed
-from edge.record import LaneRecord
+from edge.record import Ending, LaneRecord, NoRead
 from tests.sealing import EVERY_KIND, GAP, NO_READ, READ
 
-SCHEMA = pycddl.Schema((Path(__file__).parents[2] / "docs" / "record.cddl").read_text())
+CDDL = (Path(__file__).parents[2] / "docs" / "record.cddl").read_text()
+SCHEMA = pycddl.Schema(CDDL)
 
 
 def described(data: bytes) -> bool:
@@ -96,3 +99,10 @@ def test_what_the_coding_takes_is_as_described_whatever_happened_to_it(said: Lan
 def test_the_description_covers_nothing_that_cbor_forbids_here() -> None:
     assert cbor.decode(record.encode(READ))
     assert not described(cbor2.dumps({**cbor2.loads(record.encode(READ)), 8: 31.4}))
+
+
+@pytest.mark.parametrize(("rule", "words"), [("no-read", NoRead), ("ending", Ending)])
+def test_each_word_of_the_vocabulary_is_described_and_no_other(rule: str, words: type[StrEnum]) -> None:
+    described = re.search(rf"^{rule} = ((?:\"[a-z-]+\"[\s/]*)+)$", CDDL, re.MULTILINE)
+    assert described is not None
+    assert set(re.findall(r'"([a-z-]+)"', described[1])) == set(words)
