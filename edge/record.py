@@ -173,7 +173,9 @@ LaneRecord = ReadRecord | CheckpointRecord | GapRecord | AuditRecord
 # --- coding: docs/record.cddl says the same for other languages, and a test holds the two together -------------------
 
 BLOCK_BYTES = 128
-"""A coded record is a multiple of this long: its length must not tell the length of the plate."""
+"""A coded record is a multiple of this long: its length must not tell the length of the plate,"""
+LEAST_READ_BYTES = 384
+"""nor, as every read is at least this long, whether one was read."""
 MAX_RECORD_BYTES = 4096
 _PADDING_KEY = 23
 
@@ -195,7 +197,7 @@ def kind_of(record: LaneRecord) -> Kind:
 def encode(record: LaneRecord) -> bytes:
     """Deterministic CBOR, padded to whole blocks. RecordInvalid, naming the field, if one is out of bounds."""
     try:
-        data = _padded(_CODECS[kind_of(record)].put(record))
+        data = _padded(kind_of(record), record)
     except cbor.Malformed as error:
         raise RecordInvalid(f"{type(record).__name__}: {error}") from error
     if len(data) > MAX_RECORD_BYTES:
@@ -214,18 +216,21 @@ def decode(kind: str, data: bytes) -> LaneRecord:
         if not isinstance(fields, dict) or not isinstance(fields.pop(_PADDING_KEY, None), bytes):
             raise cbor.Malformed("must be a map with padding")
         record: LaneRecord = _CODECS[Kind(kind)].get(fields)
-        if _padded(_CODECS[Kind(kind)].put(record)) != data:
+        if _padded(Kind(kind), record) != data:
             raise cbor.Malformed("is not in the one form that it has")
     except cbor.Malformed as error:
         raise RecordMalformed(f"kind {kind}: {error}") from error
     return record
 
 
-def _padded(fields: Any) -> bytes:
-    """The fields with the fewest zero bytes of padding that fill whole blocks."""
-    short = -len(cbor.encode({**fields, _PADDING_KEY: b""})) % BLOCK_BYTES
-    for size in (short, short - 1, short + BLOCK_BYTES - 1):  # from 24 bytes on, the padding's own head is one longer
-        data = cbor.encode({**fields, _PADDING_KEY: bytes(max(size, 0))})
+def _padded(kind: Kind, record: LaneRecord) -> bytes:
+    """The record's map with the fewest zero bytes of padding that fill whole blocks."""
+    fields: Any = _CODECS[kind].put(record)
+    bare = len(cbor.encode({**fields, _PADDING_KEY: b""}))
+    least = max(bare, LEAST_READ_BYTES if kind is Kind.READ else 0)
+    size = least + -least % BLOCK_BYTES - bare
+    for padding in range(max(size - 2, 0), size + BLOCK_BYTES):  # a longer byte string has a head longer by 1 or 2
+        data = cbor.encode({**fields, _PADDING_KEY: bytes(padding)})
         if len(data) % BLOCK_BYTES == 0:
             return data
     raise cbor.Malformed("cannot be padded")

@@ -94,13 +94,19 @@ def test_no_length_but_a_multiple_of_128_ever_leaves(said: ReadRecord) -> None:
     assert len(record.encode(said)) % 128 == 0
 
 
-@pytest.mark.parametrize("filler", range(129))
+def test_a_visit_without_a_plate_is_as_long_as_one_with() -> None:
+    assert len(record.encode(READ)) == len(record.encode(NO_READ)) == 384
+
+
+@pytest.mark.parametrize("filler", range(257))
 def test_padding_is_the_least_that_fills_the_block(filler: int) -> None:
-    """At 24 bytes the padding's own head grows, so that one length in 128 has to go a block further."""
-    data = record.encode(dataclasses.replace(READ, model_id="y" * (filler % 65), software="x" * (filler // 65 * 64)))
+    """Where the padding's own head grows, one length in 128 cannot be reached and goes a block further."""
+    facts = (("a", "x" * min(filler, 128)), ("b", "y" * max(0, filler - 128)))
+    data = record.encode(dataclasses.replace(AUDIT, facts=facts))
     fields = cbor2.loads(data)
     bare = len(cbor.encode({**fields, 23: b""}))
-    assert len(data) - bare <= (152 if bare % 128 == 104 else 128)
+    assert len(data) - bare <= (152 if bare % 128 == 104 else 127)
+    assert record.decode("a", data) == dataclasses.replace(AUDIT, facts=facts)
 
 
 def test_an_independent_decoder_reads_the_same_values() -> None:
