@@ -342,6 +342,7 @@ class Outbox:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA temp_store = MEMORY")  # the daemon may write nowhere but beside this file
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         db.execute(f"PRAGMA max_page_count = {self._limits.pages}")
         db.execute("BEGIN IMMEDIATE")
