@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -88,7 +89,7 @@ def parse(data: bytes) -> Request:
         check(algorithm_of(key), key.parts[0], wire.signed_bytes(), bytes.fromhex(wire.signature))
     except ValidationError as error:
         raise RequestInvalid("this is no request of `sealane enrol`") from error
-    except (KeyFileError, SealError, ValueError) as error:
+    except (KeyFileError, SealError, UnsupportedAlgorithm, ValueError) as error:
         raise RequestInvalid("its key or its signature does not hold") from error
     if not isinstance(tls_key, ec.EllipticCurvePublicKey) or not isinstance(tls_key.curve, ec.SECP256R1):
         raise RequestInvalid("its TLS key is not on P-256")

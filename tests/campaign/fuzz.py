@@ -8,6 +8,7 @@ A target starts from the committed vectors. What breaks one is left in build/fuz
 """
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -135,10 +136,38 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from (one["public"].encode() for one in VECTORS["keys"])
         case "token-uri":
             yield b"pkcs11:token=box;object=lane;id=%01?module-path=/usr/lib/x.so&pin-source=file:/etc/pin"
-        case "policy" | "enrolment":
-            yield b'{"version": 1}'
+        case "policy":
+            yield _policy()
+        case "enrolment":
+            yield _enrolment()
         case _:
             yield from (path.read_bytes() for path in (ROOT / "tests" / "vectors" / target).glob("*.bin"))
+
+
+def _policy() -> bytes:
+    from edge.trust import Collector, Lane, LaneKey, Policy, Recipient, Revocation
+    from tests.sealing import recipient_key, signing_key
+
+    now = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
+    return Policy(
+        version=3,
+        issued=now,
+        recipients=(Recipient(key=recipient_key().public), Recipient(key=recipient_key(name="next").public, since=now)),
+        collectors=(Collector(key=signing_key(name="collector").public),),
+        lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),), epochs=("00112233aabbccdd",))},
+        revoked=(Revocation(kid="0" * 32, at=now),),
+    ).to_json()
+
+
+def _enrolment() -> bytes:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from edge import enrolment
+    from edge.seal.signer import FileSigner
+    from tests.sealing import signing_key
+
+    tls_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return enrolment.make("lane-1", FileSigner(signing_key()), tls_key, old=FileSigner(signing_key(name="old")))
 
 
 def run(target: str, arguments: list[str]) -> None:
