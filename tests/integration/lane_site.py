@@ -19,7 +19,7 @@ from central.collector import Collector
 from central.lanes import KeyDirectory
 from central.store import Store
 from edge.config import Broker
-from edge.mqtt import Session
+from edge.mqtt import Acknowledged, Publication, Session
 from edge.outbox import Limits, Outbox
 from edge.publisher import Publisher
 from edge.record import (
@@ -233,8 +233,8 @@ class Site:
             keepalive_s=5,
         )
 
-    def session(self, name: str, *, resume: bool = False) -> Session:
-        return Session(self.connection(name), name, resume=resume)
+    def session(self, name: str, *, resume: bool = False, broker: Mosquitto | None = None) -> Session:
+        return Session(self.connection(name, port=(broker or self.broker).port), name, resume=resume)
 
     @contextmanager
     def session_of(self, name: str) -> Iterator[Session]:
@@ -264,7 +264,13 @@ class Site:
         signer = FileSigner(keys.load_private(self.root / f"{name}.signing", Purpose.SIGNING))
         sealer = Sealer(name, signer, (self.owner.public,))
         outbox = Outbox.open(self.root / f"{name}.outbox", sealer, limits or Limits())
-        publisher = Publisher(
+        publisher = self.publisher(name, outbox, receipt_timeout_s=receipt_timeout_s, port=port)
+        return Lane(name, outbox, publisher, signer)
+
+    def publisher(
+        self, name: str, outbox: Outbox, *, receipt_timeout_s: float = 1.0, port: int | None = None
+    ) -> Publisher:
+        return Publisher(
             self.connection(name, port=port),
             name,
             outbox,
@@ -272,7 +278,13 @@ class Site:
             receipt_timeout_s=receipt_timeout_s,
             state=lambda: {"software": "test"},
         )
-        return Lane(name, outbox, publisher, signer)
+
+    @staticmethod
+    def say(session: Session, to: str, payload: bytes) -> None:
+        """Publish and wait until the broker has it."""
+        said = Publication(to, payload)
+        session.publish(said)
+        until(lambda: any(isinstance(e, Acknowledged) and e.publication is said for e in session.wait(1)))
 
     @property
     def store_address(self) -> str:
@@ -280,19 +292,25 @@ class Site:
 
     @contextmanager
     def collecting(
-        self, store: Store | None = None, *, name: str = "collector.central", share: str | None = None
+        self,
+        store: Store | None = None,
+        *,
+        name: str = "collector.central",
+        share: str | None = None,
+        broker: Mosquitto | None = None,
     ) -> Iterator[Collector]:
         """A collector in this process."""
-        stop, session = threading.Event(), self.session(name, resume=True)
+        at = broker or self.broker
+        stop, session = threading.Event(), self.session(name, resume=True, broker=at)
         database = store or Store(self.store_address)
         lane_keys, signer = KeyDirectory(self.lane_keys), FileSigner(self.collector)
         collector = Collector(session, database, lane_keys, signer, share=share)
         thread = threading.Thread(target=collector.run, args=(stop,))
         subscription = f"{name} 1 {f'$share/{share}/' if share else ''}lanes/v1/+/checkpoint"
-        before = self.broker.log.read_text().count(subscription)
+        before = at.log.read_text().count(subscription)
         thread.start()
         try:
-            until(lambda: self.broker.log.read_text().count(subscription) > before)
+            until(lambda: at.log.read_text().count(subscription) > before)
             yield collector
         finally:
             stop.set()
