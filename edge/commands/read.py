@@ -41,7 +41,8 @@ def command(
             failed = True
             report(error)
             if as_json:
-                _print_json({"image": str(path), "error": {"code": error.code, "what": error.what, "hint": error.hint}})
+                why = {"code": error.code, "what": error.what, "hint": error.hint}
+                _print_json({"image": str(path), "plates": [], "no_read": "unreadable", "ms": 0.0, "error": why})
     if isinstance(show, _Table):
         show.close()
     if failed:
@@ -49,12 +50,10 @@ def command(
 
 
 def _images(paths: list[Path]) -> Iterator[Path]:
-    """Files as they are given, folders as the images beneath them, by name."""
+    """Files as they are given, folders as the images beneath them, by name; a folder without any as itself."""
     for path in paths:
-        if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        else:
-            yield path
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        yield from found or [path]
 
 
 def _load(path: Path) -> "NDArray[np.uint8]":
@@ -62,6 +61,8 @@ def _load(path: Path) -> "NDArray[np.uint8]":
     import cv2
     import numpy as np
 
+    if path.is_dir():
+        raise ImageUnreadable(f"{clean(path)}: a folder without JPEG, PNG or WebP images")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_IMAGE_BYTES + 1)

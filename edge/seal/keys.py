@@ -195,14 +195,17 @@ def read(path: Path, *, private: bool = False) -> str:
     """The text of a key file. KeyFileMissing, KeyFileMalformed; KeyFileExposed if `private` and others may read it."""
     try:
         with path.open("rb") as file:
-            if private and os.fstat(file.fileno()).st_mode & 0o077:
-                raise KeyFileExposed(f"{path} may be read by others")
+            exposed = private and os.fstat(file.fileno()).st_mode & 0o077
             data = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as error:
         raise KeyFileMissing(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_KEY_FILE_BYTES or not data.isascii():
         raise KeyFileMalformed(f"{path} is no key file")
-    return data.decode()
+    text = data.decode()
+    label = _LABEL.match(text)
+    if exposed and not (label and label[2] == "public"):
+        raise KeyFileExposed(f"{path} may be read by others")
+    return text
 
 
 _TYPES: dict[tuple[type, ...], KeyType] = {

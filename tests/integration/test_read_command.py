@@ -85,8 +85,16 @@ def test_damaged_images_are_named_and_the_others_are_read(
     assert run.returncode == 1
     results = lines(run)
     assert [line["error"]["code"] for line in results[:4]] == ["READ-01"] * 4
+    assert [(line["plates"], line["no_read"]) for line in results[:4]] == [([], "unreadable")] * 4
     assert "error" not in results[4]
     assert run.stderr.count("READ-01") == 4
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
+    run = read("--json", tmp_path)
+    assert run.returncode == 1
+    assert "a folder without JPEG, PNG or WebP images" in run.stderr
+    assert [line["image"] for line in lines(run)] == [str(tmp_path)]
 
 
 def test_people_see_a_table(scenes: list[tuple[Path, str, tuple[float, ...]]]) -> None:
