@@ -11,12 +11,12 @@ from typing import Protocol
 
 from edge import logs
 from edge.errors import (
-    ConfigMissing,
     KeyFileError,
     KeyFileMissing,
     LaneForeign,
     MessageAltered,
     MessageMoved,
+    OptionMissing,
     SealError,
     TrustError,
     TrustMissing,
@@ -167,7 +167,7 @@ def open_lane_keys(lanes: Path | None, trust: str | None, root: Path | None, sta
     """The keys that a central program was told to go by: a folder, or the owner's policy.
 
     trust: where the repository is; root: file with its first root metadata; state: folder for what was verified. Raises
-    ConfigMissing, KeyFileError, TrustError.
+    OptionMissing, KeyFileError, TrustError.
     """
     if lanes is not None and trust is None:
         return KeyDirectory(lanes)
@@ -178,7 +178,7 @@ def open_lane_keys(lanes: Path | None, trust: str | None, root: Path | None, sta
             raise TrustMissing(f"cannot read {root}: {error.strerror}") from error
         folder = state.expanduser() / hashlib.sha256(first).hexdigest()[:16]
         return PolicyKeys(Trust(folder, first), carrier(trust))
-    raise ConfigMissing("say whose signatures count: --lanes FOLDER, or --trust SOURCE with --root FILE")
+    raise OptionMissing("say whose signatures count: --lanes FOLDER, or --trust SOURCE with --root FILE")
 
 
 def admit(lane: str, data: bytes, lane_keys: LaneKeys, received_ns: int) -> Envelope:

@@ -20,7 +20,7 @@ from central import connection
 from central.keys import PassphraseFile, passphrase
 from central.lanes import LaneKeys, admit, open_lane_keys
 from central.store import Store
-from edge.errors import CollectorError, ConfigMissing, KeyFilePassphrase, MqttError, SealaneError, TokenRefused, clean
+from edge.errors import CollectorError, KeyFilePassphrase, MqttError, OptionMissing, SealaneError, TokenRefused, clean
 from edge.mqtt import TICK_S, Message, Session, keep_connected, lane_filter, split
 from edge.record import AuditRecord, CheckpointRecord, GapRecord, Kind, LaneRecord, ReadRecord
 from edge.seal import custody, keys, receipt
@@ -198,7 +198,7 @@ def command(
                 session = Session(connection.broker(broker, ca, certificate, key), name, resume=False, expiry_s=0)
                 _from_broker(session, watcher, screen, wanted, collectors, stop)
             else:
-                raise ConfigMissing("tail needs --broker with --ca, --certificate and --key, or --store")
+                raise OptionMissing("tail needs --broker with --ca, --certificate and --key, or --store")
         except KeyboardInterrupt:
             stop.set()
     if watcher.unopened is not None and not watcher.counts["opened"]:

@@ -48,7 +48,7 @@ def index() -> str:
         "|---|---|---|---|",
     ]
     for leaf in catalogue():
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", leaf.__name__).lower()
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", leaf.__name__).lower()
         lines.append(f"| {leaf.code} | {name} | {'yes' if leaf.retryable else ''} | {leaf.hint.replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 
@@ -89,6 +89,11 @@ class DriverUnknown(ConfigError):
 class CommandUnavailable(ConfigError):
     code = "CFG-05"
     hint = "Install the part that brings this command, for example: pip install 'sealane[central]'."
+
+
+class OptionMissing(ConfigError):
+    code = "CFG-06"
+    hint = "Give the options named above; --help says what each is, and which environment variables stand for them."
 
 
 # --- detector loop --------------------------------------------------------------------------------------------------
