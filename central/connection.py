@@ -24,7 +24,7 @@ Lanes = Annotated[
 ]
 TrustSource = Annotated[
     str | None,
-    typer.Option("--trust", envvar="SEALANE_TRUST", help="In place of --lanes: the owner's repository, a folder or http(s)."),
+    typer.Option("--trust", envvar="SEALANE_TRUST", help="The owner's repository (folder, http) instead of --lanes."),
 ]
 RootFile = Annotated[
     Path | None, typer.Option("--root", envvar="SEALANE_ROOT", help="The owner's first root metadata, with --trust.")
