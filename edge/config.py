@@ -147,7 +147,7 @@ def load(path: Path) -> LaneConfig:
         raise ConfigInvalid(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
     try:
         tables = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigNotToml(f"{path}: {clean(error)}") from error
     return check(LaneConfig, tables, where=path.name, base=path.parent)
 

@@ -12,6 +12,7 @@ import datetime
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -96,6 +97,22 @@ def _public_key() -> Parser:
     return _text(lambda text: parse_public(text, Purpose.RECIPIENT))
 
 
+def _file(parse: Callable[[Path], object]) -> Parser:
+    """Through a file, for what reads files."""
+    path = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None), "input")
+
+    def write_and_parse(data: bytes) -> None:
+        path.write_bytes(data)
+        parse(path)
+
+    return write_and_parse
+
+
+def _capture() -> Parser:
+    of_capture = _function("central.audit", "of_capture")
+    return _file(lambda path: list(of_capture(path)))
+
+
 TARGETS: dict[str, Callable[[], Parser]] = {
     "cbor": _cbor,
     "cose": _cose,
@@ -106,6 +123,9 @@ TARGETS: dict[str, Callable[[], Parser]] = {
     "token-uri": lambda: _text(_function("edge.seal.token", "parse_uri")),
     "policy": lambda: _function("edge.trust", "parse_policy"),
     "enrolment": lambda: _function("edge.enrolment", "parse"),
+    "config": lambda: _file(_function("edge.config", "load")),
+    "topic": lambda: _text(_function("edge.mqtt", "split")),
+    "capture": _capture,
     "modbus": lambda: lambda data: _function("drivers.loop.modbus", "parse")(data, 1, 2),
     "dcon": lambda: lambda data: _function("drivers.loop.dcon", "parse")(data, 1),
 }
@@ -136,6 +156,12 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from (one["public"].encode() for one in VECTORS["keys"])
         case "token-uri":
             yield b"pkcs11:token=box;object=lane;id=%01?module-path=/usr/lib/x.so&pin-source=file:/etc/pin"
+        case "config":
+            yield (ROOT / "docs" / "lane.toml").read_bytes()
+        case "topic":
+            yield b"lanes/v1/lane-1/record"
+        case "capture":
+            yield b"1795500000.5 lanes/v1/lane-1/record " + messages[0].hex().encode() + b"\n"
         case "policy":
             yield _policy()
         case "enrolment":
@@ -174,7 +200,7 @@ def run(target: str, arguments: list[str]) -> None:
     """Fuzz one target in this process; never returns."""
     import atheris
 
-    with atheris.instrument_imports(include=["edge", "drivers"]):
+    with atheris.instrument_imports(include=["central", "drivers", "edge"]):
         parse = _broken if target == ON_PURPOSE else TARGETS[target]()
         from edge.errors import SealaneError
 

@@ -49,7 +49,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(tmp_path / "nowhere.toml")
 
 
-@pytest.mark.parametrize("content", [b"[lane\nid = 1", b"id = \xff\xfe", b"a = 1\na = 2"])
+@pytest.mark.parametrize("content", [b"[lane\nid = 1", b"id = \xff\xfe", b"a = 1\na = 2", b"a = " + b"[" * 5000])
 def test_a_file_that_is_not_toml_says_where_it_breaks(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "lane.toml"
     file.write_bytes(content)
