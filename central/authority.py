@@ -26,9 +26,9 @@ from edge.errors import (
     KeyFilePassphrase,
     RequestInvalid,
 )
-from edge.seal import keys
+from edge.seal import custody, keys
 from edge.seal.keys import KeyType, PublicKey, Purpose, fingerprint
-from edge.seal.signer import FileSigner
+from edge.seal.signer import FileSigner, Signer
 from edge.trust import Collector, Lane, LaneKey, Recipient, Revocation
 
 app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
@@ -254,10 +254,18 @@ def rotate_root(
     add: Annotated[list[Path] | None, typer.Option(help="Public file of a new root key.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Fingerprint of a root key that goes.")] = None,
     threshold: Annotated[int | None, typer.Option(help="How many must sign from then on.")] = None,
+    targets: Annotated[Path | None, typer.Option(help="Public file of another targets key.")] = None,
+    online: Annotated[Path | None, typer.Option(help="Public file of another online key.")] = None,
 ) -> None:
-    """Draft a new set of root keys. It counts once enough old and new root keys have signed: sign --root-key."""
-    added = [keys.load_public(path, Purpose.SIGNING) for path in add or []]
-    Repository(folder).propose_root(added, [_hex(kid) for kid in remove or []], threshold, _now())
+    """Draft another set of keys. It counts once enough old and new root keys have signed: sign --root-key."""
+    Repository(folder).propose_root(
+        _now(),
+        add=[keys.load_public(path, Purpose.SIGNING) for path in add or []],
+        remove=[_hex(kid) for kid in remove or []],
+        threshold=threshold,
+        targets=None if targets is None else keys.load_public(targets, Purpose.SIGNING),
+        online=None if online is None else keys.load_public(online, Purpose.SIGNING),
+    )
     _say("the new root is drafted; sign it with `sealane authority sign --root-key FILE`")
 
 
@@ -403,10 +411,11 @@ class _Secret:
         self._file = file
         self._known: bytes | None = None
 
-    def signer(self, path: Path) -> FileSigner:
+    def signer(self, path: Path) -> Signer:
+        """Who signs with the key at `path`: a file, or one that names a key in a token."""
         for secret in self._secrets():
             try:
-                return FileSigner(keys.load_private(path, Purpose.SIGNING, secret))
+                return custody.signer(path, secret)
             except KeyFilePassphrase:
                 if secret is not None:
                     raise

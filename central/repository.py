@@ -167,9 +167,19 @@ class Repository:
         self._sign("timestamp", Metadata(timestamp), online)
 
     def propose_root(
-        self, add: Iterable[PublicKey], remove: Iterable[str], threshold: int | None, now: datetime.datetime
+        self,
+        now: datetime.datetime,
+        *,
+        add: Iterable[PublicKey] = (),
+        remove: Iterable[str] = (),
+        threshold: int | None = None,
+        targets: PublicKey | None = None,
+        online: PublicKey | None = None,
     ) -> None:
-        """Draft a new root. It counts once enough old and enough new root keys have signed it. AuthorityUnknown."""
+        """Draft a new root: root keys that come and go, another targets or online key.
+
+        It counts once enough old and enough new root keys have signed it. AuthorityUnknown, AuthorityThreshold.
+        """
         root = self.root.signed
         for kid in remove:
             if kid not in root.roles["root"].keyids:
@@ -177,6 +187,11 @@ class Repository:
             root.revoke_key(kid, "root")
         for key in add:
             root.add_key(_tuf_key(key), "root")
+        for name, chosen in (("targets", targets), ("snapshot", online), ("timestamp", online)):
+            if chosen is not None:
+                for kid in list(root.roles[name].keyids):
+                    root.revoke_key(kid, name)
+                root.add_key(_tuf_key(chosen), name)
         role = root.roles["root"]
         role.threshold = threshold or role.threshold
         if not 1 <= role.threshold <= len(role.keyids):

@@ -68,7 +68,7 @@ class Line:
         return (self.received_ns - self.time_ns) / 1e6
 
     def to_json(self) -> dict[str, Any]:
-        """docs/wire-format.md, "tail --json"."""
+        """One line of `sealane tail --json`, as docs/owner-guide.md lists it."""
         return {
             "event": "message",
             "lane": self.lane,
@@ -285,7 +285,7 @@ def _receipt(lane: str, data: bytes, collectors: list[PublicKey]) -> receipt.Rec
 
 
 class _Lines:
-    """For programs: one JSON object a line. docs/wire-format.md lists the fields."""
+    """For programs: one JSON object a line. docs/owner-guide.md lists the fields."""
 
     def __enter__(self) -> "_Lines":
         return self

@@ -101,7 +101,7 @@ class Lane(_Part):
     the lane shall make itself a new key and ask for it."""
 
     keys: tuple[LaneKey, ...] = Field(max_length=16)
-    epochs: tuple[str, ...] = Field((), max_length=256)
+    epochs: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...] = Field((), max_length=256)
     rotate: bool = False
 
 

@@ -254,7 +254,7 @@ def test_a_clock_that_went_back_stops_refreshing_but_not_sealing(trust: Trust, o
 
 def test_root_keys_rotate_with_enough_signatures_of_old_and_new(trust: Trust, owner: Repository) -> None:
     new = signer("root-4")
-    owner.propose_root([new.public], [ROOTS[0].public.kid.hex()], None, NOW)
+    owner.propose_root(NOW, add=[new.public], remove=[ROOTS[0].public.kid.hex()])
     assert owner.sign_root([new]) is False
     assert owner.sign_root([ROOTS[1]]) is False
     assert owner.sign_root([ROOTS[2]]) is True
@@ -263,10 +263,22 @@ def test_root_keys_rotate_with_enough_signatures_of_old_and_new(trust: Trust, ow
     assert trust.refresh(carried(owner), NOW) is True
 
 
+def test_a_lost_targets_or_online_key_is_replaced_by_the_root(trust: Trust, owner: Repository) -> None:
+    targets, online = signer("targets-2", KeyType.P256), signer("online-2")
+    owner.propose_root(NOW, targets=targets.public, online=online.public)
+    assert owner.sign_root(ROOTS[:2]) is True
+    owner.edit(aim_picture=True)
+    with pytest.raises(AuthorityThreshold):
+        owner.publish(TARGETS, ONLINE, NOW)
+    owner.publish(targets, online, NOW)
+    assert trust.refresh(carried(owner), NOW) is True
+    assert trust.version == 2
+
+
 def test_a_root_with_too_few_old_signatures_is_refused_by_the_lane(trust: Trust, owner: Repository) -> None:
     """One root key was stolen, and the thief makes himself the root."""
     thief = signer("thief")
-    owner.propose_root([thief.public], [], 1, NOW)
+    owner.propose_root(NOW, add=[thief.public], threshold=1)
     owner.sign_root([thief, ROOTS[0]])
     shutil.copy(owner.directory / "pending-root.json", owner.published / "metadata" / "2.root.json")
     with pytest.raises(TrustRefused):
@@ -332,7 +344,7 @@ def test_a_repository_is_neither_overwritten_nor_invented(tmp_path: Path, owner:
     with pytest.raises(AuthorityThreshold):
         Repository.create(tmp_path / "new", ROOTS, 4, TARGETS.public, ONLINE.public, NOW)
     with pytest.raises(AuthorityUnknown):
-        owner.propose_root([], ["00" * 16], None, NOW)
+        owner.propose_root(NOW, remove=["00" * 16])
 
 
 def test_retained_messages_carry_the_repository_and_empty_ones_take_away(trust: Trust, owner: Repository) -> None:
