@@ -18,10 +18,11 @@ def fuzz(*targets: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.timeout(600)
 def test_nothing_but_our_own_errors_comes_out_of_any_parser() -> None:
     done = fuzz()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("nothing broke it") >= 11
+    assert done.stdout.count("nothing broke it") >= 14
 
 
 def test_the_campaign_finds_a_mistake_that_is_there() -> None:
