@@ -1,8 +1,8 @@
-"""HPKE (RFC 9180), base and PSK mode, single shot; with the one-stage KDF and the hybrid KEM of draft-ietf-hpke-pq.
+"""HPKE (RFC 9180) in a single shot, with the one-stage KDF and the hybrid KEM of draft-ietf-hpke-pq.
 
-The key schedule is written here, over the primitives of `cryptography`, because a recipient's private half may sit in
-a token that gives nothing but a Diffie-Hellman result: `PrivateHalf` is all that opening needs. Tests hold it against
-the vectors of RFC 9180 and against the HPKE of `cryptography`.
+Seals in base mode; opens in base and PSK mode. The key schedule is written here, over the primitives of `cryptography`,
+because a recipient's private half may sit in a token that gives nothing but a Diffie-Hellman result: `PrivateHalf` is
+all that opening needs. Tests hold it against the vectors of RFC 9180 and against the HPKE of `cryptography`.
 """
 
 import hashlib
@@ -71,13 +71,11 @@ class Suite:
     kdf: Kdf
     aead: Aead
 
-    def seal(
-        self, public: bytes, plaintext: bytes, info: bytes, aad: bytes = b"", psk: bytes = b"", psk_id: bytes = b""
-    ) -> tuple[bytes, bytes]:
-        """(encapsulated key, ciphertext), for the holder of `public`."""
+    def seal(self, public: bytes, plaintext: bytes, info: bytes) -> tuple[bytes, bytes]:
+        """(encapsulated key, ciphertext), for the holder of `public`, in base mode. ValueError for no public key."""
         secret, encapsulated = self.kem.encapsulate(public)
-        key, nonce = self._schedule(secret, info, psk, psk_id)
-        return encapsulated, self.aead.cipher(key).encrypt(nonce, plaintext, aad)
+        key, nonce = self._schedule(secret, info)
+        return encapsulated, self.aead.cipher(key).encrypt(nonce, plaintext, None)
 
     def open(
         self,
@@ -97,7 +95,7 @@ class Suite:
         except (InvalidTag, ValueError) as error:
             raise OpeningFailed("a sealed key does not open") from error
 
-    def _schedule(self, secret: bytes, info: bytes, psk: bytes, psk_id: bytes) -> tuple[bytes, bytes]:
+    def _schedule(self, secret: bytes, info: bytes, psk: bytes = b"", psk_id: bytes = b"") -> tuple[bytes, bytes]:
         suite_id = b"HPKE" + b"".join(part.id.to_bytes(2, "big") for part in (self.kem, self.kdf, self.aead))
         return self.kdf.schedule(suite_id, secret, info, psk, psk_id, self.aead.key_bytes)
 
