@@ -31,7 +31,7 @@ class AimSession:
     """At most one session at a time, in a thread of its own.
 
     open_eye: makes an Eye, in that thread. loop: the loop's state in a word. picture_allowed: the owner's word, asked
-    at every start. audit: called with ("on", 1 or 0) and ("picture", 1 or 0) when a session begins and ends.
+    at every start and frame. audit: called with ("on", 1 or 0) and ("picture", 1 or 0) when a session begins and ends.
     """
 
     def __init__(
@@ -98,6 +98,8 @@ class AimSession:
             eye = self._open_eye()
             seen_ns = time.monotonic_ns()
             while time.monotonic() < self._until_s and not stop.wait(self._period_s):
+                if picture and not self._picture_allowed():
+                    return
                 lease = self._ring.lease_next(
                     max(seen_ns, time.monotonic_ns() - int(self._period_s * 1e9)), FRAME_TIMEOUT_S
                 )

@@ -147,6 +147,17 @@ def first_view(aim: AimSession) -> dict[str, object]:
     raise AssertionError("no view came")
 
 
+def until_over(aim: AimSession) -> None:
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            aim.view()
+        except AimOff:
+            return
+        time.sleep(0.005)
+    raise AssertionError("the session did not end")
+
+
 def test_a_session_gives_measures_without_a_picture_and_is_audited_on_and_off(ring: FrameRing) -> None:
     audit = Audit()
     aim = session(ring, audit)
@@ -175,17 +186,24 @@ def test_where_the_owner_allows_it_a_view_has_a_mosaic_that_json_can_carry(ring:
     assert audit.said[0] == {"on": 1, "picture": 1}
 
 
+def test_a_picture_session_ends_when_the_owner_takes_the_permission_back(ring: FrameRing) -> None:
+    audit, allowed = Audit(), [True]
+    aim = AimSession(
+        ring, FakeEye, loop=lambda: "empty", picture_allowed=lambda: allowed[0], audit=audit, period_s=0.01
+    )
+    aim.start(picture=True)
+    first_view(aim)
+    allowed[0] = False
+    until_over(aim)
+    assert [said["on"] for said in audit.said] == [1, 0]
+
+
 def test_a_session_is_over_by_itself(ring: FrameRing) -> None:
     audit = Audit()
     aim = session(ring, audit, s=0.05)
     aim.start(picture=False)
-    deadline = time.monotonic() + 5
-    while len(audit.said) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert audit.said[-1]["on"] == 0
-    aim.stop()
-    with pytest.raises(AimOff):
-        aim.view()
+    until_over(aim)
+    assert [said["on"] for said in audit.said] == [1, 0]
 
 
 def test_starting_again_ends_the_session_before(ring: FrameRing) -> None:
