@@ -5,9 +5,11 @@ public one; a hybrid key has two blocks, ML-KEM-768 first). `NAME` holds the pri
 passphrase, readable by its owner only; `NAME.pub` the public half. docs/wire-format.md describes both.
 """
 
+import base64
 import hashlib
 import os
 import re
+import textwrap
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -17,7 +19,6 @@ from typing import TypeAlias
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mlkem, x25519
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -34,6 +35,7 @@ from edge.errors import (
     KeyFilePassphrase,
     KeyFileWrongKind,
 )
+from edge.seal.pkcs8 import encrypt
 
 MAX_KEY_FILE_BYTES = 16 * 1024
 KID_BYTES = 16
@@ -130,10 +132,8 @@ def save(key: PrivateKey, path: Path, passphrase: bytes | None = None) -> Path:
     A private half without passphrase is for the box itself: the service must start without anybody typing.
     KeyFileExists if either file is there already; KeyFileMissing if the folder cannot be written.
     """
-    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    blocks = [part.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection) for part in key.parts]
     label = f"sealane {key.public.purpose} private {key.public.type} {key.public.fingerprint}\n"
-    return write_pair(path, label + b"".join(blocks).decode(), key.public)
+    return write_pair(path, label + "".join(_private_pem(part, passphrase) for part in key.parts), key.public)
 
 
 def write_pair(path: Path, private: str, public: PublicKey) -> Path:
@@ -251,6 +251,14 @@ def _blocks(text: str, where: str) -> list[bytes]:
     if not 1 <= len(blocks) <= 2:
         raise KeyFileMalformed(f"{where} holds {len(blocks)} PEM blocks, where one or two make a key")
     return blocks
+
+
+def _private_pem(part: PrivateHalf, passphrase: bytes | None) -> str:
+    if not passphrase:
+        return part.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    der = encrypt(part.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), passphrase)
+    lines = textwrap.wrap(base64.b64encode(der).decode(), 64)
+    return "\n".join(("-----BEGIN ENCRYPTED PRIVATE KEY-----", *lines, "-----END ENCRYPTED PRIVATE KEY-----", ""))
 
 
 def _beside(path: Path) -> Path:

@@ -1,3 +1,5 @@
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,22 @@ def test_the_private_file_is_the_owners_alone_and_encrypted(tmp_path: Path) -> N
     keys.save(keys.make_recipient_key(), tmp_path / "key", b"secret")
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     assert "ENCRYPTED PRIVATE KEY" in (tmp_path / "key").read_text()
+
+
+@pytest.mark.parametrize(("make", "kind"), MAKERS[:4])  # ML-KEM is in OpenSSL from 3.5 on
+def test_openssl_reads_a_key_that_we_encrypted(tmp_path: Path, make: object, kind: KeyType) -> None:
+    """And its parameters are costly ones."""
+    key: PrivateKey = make(kind)  # type: ignore[operator]
+    keys.save(key, tmp_path / "key", b"secret")
+    openssl = shutil.which("openssl")
+    assert openssl, "openssl is not installed"
+    shown = subprocess.run(
+        [openssl, "pkey", "-in", tmp_path / "key", "-passin", "pass:secret", "-pubout"], capture_output=True
+    )
+    assert keys.parse_public(shown.stdout.decode(), key.public.purpose).kid == key.public.kid
+    pem = (tmp_path / "key").read_text().split("\n", 1)[1]
+    form = subprocess.run([openssl, "asn1parse"], input=pem, capture_output=True, text=True).stdout
+    assert all(word in form for word in ("PBES2", "scrypt", "aes-256-cbc", ":4000"))  # N = 16384
 
 
 def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
