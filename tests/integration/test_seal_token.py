@@ -23,7 +23,7 @@ from edge.seal.envelope import Sealer
 from edge.seal.keys import KeyType, Purpose
 from edge.seal.opener import kem_public
 from edge.seal.receipt import Receipt
-from tests.sealing import NOW, READ, outbox, recipient_key, sealer, signing_key
+from tests.sealing import NOW, READ, outbox, recipient_key, sealer
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = b"1234"
@@ -170,10 +170,3 @@ def test_a_key_made_in_a_token_leaves_a_file_that_names_it_and_its_public_half(h
     assert keys.load_public(public_file, Purpose.SIGNING).kid == signer.public.kid
     with pytest.raises(KeyFileExists):
         custody.make_in_token(tmp_path / "lane.key", uri(home, "never"), Purpose.SIGNING, KeyType.P256)
-
-
-def test_a_file_with_a_key_in_it_works_through_the_same_door(tmp_path: Path) -> None:
-    keys.save(signing_key(), tmp_path / "lane")
-    keys.save(recipient_key(), tmp_path / "owner", b"secret")
-    assert custody.signer(tmp_path / "lane").public.kid == signing_key().public.kid
-    assert custody.opener(tmp_path / "owner", b"secret").public.kid == recipient_key().public.kid
