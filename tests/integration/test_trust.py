@@ -5,13 +5,18 @@ import functools
 import http.server
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from cryptography import x509
+from hw_sim.detector import ModbusEnd, Outputs
 from typer.testing import CliRunner
 
 from central.authority import app as authority_app
@@ -27,6 +32,7 @@ from edge.keeper import Keeper, Standing
 from edge.mqtt import Publication, topic, trust_topic
 from edge.outbox import Outbox
 from edge.publisher import Publisher
+from edge.record import AuditRecord
 from edge.seal import envelope, keys
 from edge.seal.keys import PrivateKey
 from edge.seal.opener import FileOpener
@@ -448,3 +454,42 @@ def test_status_names_everybody_and_what_the_draft_changes(
     ):
         assert word in shown
     assert os.linesep in shown
+
+
+def test_the_daemon_itself_goes_by_the_policy_and_signs_that_it_changed(owner: Owner, tmp_path: Path) -> None:
+    box = Box(owner)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    cv2.imwrite(str(frames / "grey.jpg"), np.full((240, 320, 3), 90, np.uint8))
+    detector = ModbusEnd(Outputs(1), box.folder / "detector")
+    line = (box.folder / "detector").resolve()
+    box.config.write_text(
+        box.config.read_text().replace(
+            'loop.driver = "contact"\ncamera.driver = "files"\n',
+            f"""confine = "try"
+loop = {{ driver = "modbus", device = {{ port = "{line}", profile = "ld120", address = 1 }} }}
+camera = {{ driver = "files", device = {{ path = "{frames}" }} }}
+""",
+        )
+    )
+    box.enrol_with(owner)
+    owner.publish()
+    log = (tmp_path / "log").open("wb")
+    with collecting(owner, tmp_path) as collector:
+        process = subprocess.Popen([sys.executable, "-m", "edge", "run", "--config", box.config], stderr=log)
+        try:
+            until(lambda: collector.counts["stored"] > 0, 60)
+            owner.add_reader("new")
+            owner.sign()
+            owner.publish()
+            until(lambda: kid(owner, "new") in readers_of(owner.site)[-1], 60)
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    detector.close()
+    opener = FileOpener(owner.readers["owner"])
+    messages = [envelope.parse(m.sealed) for m in Store(owner.site.store_address, read_only=True).messages()]
+    said = [envelope.open_record(message, opener) for message in messages]
+    changes = [record.facts for record in said if isinstance(record, AuditRecord) and record.event == "trust"]
+    assert ("policy", 2) in changes[-1]
+    assert ("readers", 3) in changes[-1]

@@ -111,6 +111,13 @@ def test_a_new_edition_replaces_the_old_one_and_both_stay_readable(trust: Trust,
     assert len(parse_policy(first).recipients) == 2
 
 
+def test_nothing_but_plain_files_is_kept_as_a_confined_lane_may_make_no_links(tmp_path: Path, trust: Trust) -> None:
+    kept = list((tmp_path / "lane").rglob("*"))
+    assert trust.version == 1
+    assert len(kept) > 6
+    assert not [path for path in kept if path.is_symlink()]
+
+
 def test_after_a_restart_the_last_policy_counts_without_anybody_bringing_it(
     tmp_path: Path, trust: Trust, owner: Repository
 ) -> None:
