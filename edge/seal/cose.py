@@ -8,6 +8,7 @@ for other people's messages: untagged ones, and CBOR that is not deterministic, 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -71,7 +72,7 @@ HPKE_KEY_ENCRYPTION = dict(zip(range(46, 54), _SUITES, strict=True)) | {
 """HPKE-0-KE to HPKE-7-KE, and HPKE-9-KE as draft-ietf-cose-hpke-pq-pqt assumes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Headers:
     """The two header buckets of a layer. `protected` is kept as the bytes that were or will be authenticated."""
 
@@ -102,6 +103,7 @@ class Headers:
                 raise Malformed("crit asks for a header that is not understood")
         return cls(protected, unprotected)
 
+    @cached_property
     def protected_map(self) -> Map:
         """The protected headers, decoded."""
         value = decode(self.protected, deterministic=False) if self.protected else {}
@@ -109,7 +111,7 @@ class Headers:
 
     def get(self, label: int) -> Value:
         """A header from either bucket, or None. The protected one wins."""
-        protected = self.protected_map()
+        protected = self.protected_map
         return protected[label] if label in protected else self.unprotected.get(label)
 
     def algorithm(self) -> int:
@@ -359,7 +361,7 @@ def _iv(headers: Headers, base: bytes = b"") -> bytes:
 
 
 def _psk_id(headers: Headers) -> bytes:
-    value = headers.protected_map().get(Label.PSK_ID)  # never unprotected
+    value = headers.protected_map.get(Label.PSK_ID)  # never unprotected
     return b"" if value is None else _bytes(value, "the PSK's id")
 
 

@@ -181,7 +181,7 @@ def open_plaintext(envelope: Envelope, opener: Opener) -> bytes:
 
 
 def _check_version(outer: cose.Sign1) -> None:
-    header = outer.headers.protected_map().get(LANE_HEADER)
+    header = outer.headers.protected_map.get(LANE_HEADER)
     version = header.get(0) if isinstance(header, dict) else None
     if isinstance(version, int) and version not in READABLE_VERSIONS:
         raise VersionUnsupported(f"format version {version}")
@@ -189,7 +189,7 @@ def _check_version(outer: cose.Sign1) -> None:
 
 def _profile(data: bytes, outer: cose.Sign1, inner: cose.Encrypt) -> Envelope:
     """The message, if both layers have exactly the shape that `seal` gives them."""
-    said = _outer.get(outer.headers.protected_map())
+    said = _outer.get(outer.headers.protected_map)
     if outer.headers.unprotected or len(outer.signature) != fields.SIGNATURE_BYTES:
         raise Malformed("the outer layer has not the shape of this format")
     if inner.headers.protected != _INNER_PROTECTED or inner.headers.unprotected.keys() != {cose.Label.IV}:
@@ -205,7 +205,7 @@ def _profile(data: bytes, outer: cose.Sign1, inner: cose.Encrypt) -> Envelope:
 
 
 def _check_recipient(one: cose.Recipient) -> None:
-    protected, unprotected = one.headers.protected_map(), one.headers.unprotected
+    protected, unprotected = one.headers.protected_map, one.headers.unprotected
     if protected.keys() != {cose.Label.ALG, cose.Label.KID} or unprotected.keys() != {cose.Label.EK}:
         raise Malformed("a recipient has not the shape of this format")
     _kid(one.headers)

@@ -55,7 +55,7 @@ def parse(data: bytes) -> SignedReceipt:
         raise ReceiptMalformed(f"{len(data)} bytes, more than {MAX_RECEIPT_BYTES}")
     try:
         outer = cose.Sign1.parse(data)
-        headers = _headers.get(outer.headers.protected_map())
+        headers = _headers.get(outer.headers.protected_map)
         if outer.headers.unprotected or len(outer.signature) != fields.SIGNATURE_BYTES:
             raise Malformed("has not the shape of this format")
         return SignedReceipt(_receipt.get(decode(outer.payload)), headers.algorithm, headers.kid, outer)

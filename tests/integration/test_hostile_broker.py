@@ -100,7 +100,7 @@ def test_a_cut_off_tail_stays_with_the_lane_and_shows_there(tmp_path: Path) -> N
 
 def resign(message: Envelope, header: envelope.Header, signer: FileSigner) -> bytes:
     """The encrypted content of a message under another header and signature."""
-    fields = message.outer.headers.protected_map()
+    fields = message.outer.headers.protected_map
     lane_header = envelope._header.put(header)
     changed = {**fields, cose.Label.KID: signer.public.kid, envelope.LANE_HEADER: lane_header}
     return cose.Sign1.sign(cose.Headers(encode(changed)), message.outer.payload, signer).encode()

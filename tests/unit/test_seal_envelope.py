@@ -96,7 +96,7 @@ def test_a_message_re_signed_by_another_lane_does_not_open() -> None:
     """The inner layer is bound to the outer headers: a stripped signature cannot be replaced by somebody else's."""
     stolen = envelope.parse(message())
     other = FileSigner(signing_key(name="another"))
-    fields: Any = dict(stolen.outer.headers.protected_map())
+    fields: Any = dict(stolen.outer.headers.protected_map)
     fields[cose.Label.KID] = other.public.kid
     forged = cose.Sign1.sign(cose.Headers.of(fields), stolen.outer.payload, other)
     found = envelope.parse(forged.encode())
@@ -158,7 +158,7 @@ def test_a_message_too_long_is_refused_unread() -> None:
 def _outer(change: Callable[[dict[Any, Any]], object]) -> bytes:
     """The message with its outer protected headers changed and signed anew, as its own lane could."""
     whole = envelope.parse(message())
-    fields: dict[Any, Any] = dict(whole.outer.headers.protected_map())
+    fields: dict[Any, Any] = dict(whole.outer.headers.protected_map)
     fields[LANE_HEADER] = dict(fields[LANE_HEADER])
     change(fields)
     signer = FileSigner(signing_key())

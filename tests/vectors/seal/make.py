@@ -88,7 +88,7 @@ def chain() -> Iterator[dict[str, Any]]:
 def refused() -> Iterator[dict[str, str]]:
     """Messages of a wrong shape, most of them rightly signed, with the code of the refusal."""
     whole = envelope.parse(sealer(LANE, X25519).seal(READ, 7, 12, bytes(range(32))).data)
-    headers: Any = dict(whole.outer.headers.protected_map())
+    headers: Any = dict(whole.outer.headers.protected_map)
 
     def signed(protected: Any, payload: bytes = whole.outer.payload) -> bytes:
         return cose.Sign1.sign(cose.Headers(cbor.encode(protected)), payload, LANE).encode()
