@@ -344,6 +344,8 @@ def status(folder: Folder) -> None:
         f"root {root.version}: {len(root.roles['root'].keyids)} keys, {root.roles['root'].threshold} must sign, "
         f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if repository.pending_root is not None else "")
     )
+    if repository.fresh_until is not None:
+        console.print(f"fresh until {repository.fresh_until:%Y-%m-%d}: sign again before")
     console.print(
         "no policy is signed yet" if policy is None else f"policy {policy.version} of {policy.issued:%Y-%m-%d}"
     )

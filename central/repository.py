@@ -104,6 +104,12 @@ class Repository:
         return Metadata[Root].from_file(str(self._pending)) if self._pending.exists() else None
 
     @property
+    def fresh_until(self) -> datetime.datetime | None:
+        """When lanes begin to say that the owner is silent."""
+        path = self._metadata / "timestamp.json"
+        return Metadata.from_file(str(path)).signed.expires if path.exists() else None
+
+    @property
     def policy(self) -> Policy | None:
         """The newest that was published."""
         path = self._targets / CURRENT_POLICY

@@ -446,6 +446,7 @@ def test_status_names_everybody_and_what_the_draft_changes(
     shown = authority("status", owner.folder)
     for word in (
         "policy 1",
+        "fresh until",
         "escrow",
         "lane-1",
         "collector",
