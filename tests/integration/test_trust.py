@@ -280,6 +280,18 @@ def test_a_box_takes_no_reply_that_is_for_another_box_or_was_not_signed(owner: O
         enrol("--config", other.config, "--finish", owner.folder / "lane-2.enrolled")
 
 
+def test_beside_the_unit_private_keys_stay_in_roots_folder_and_the_state_is_the_services(owner: Owner) -> None:
+    box = Box(owner)
+    text = box.config.read_text().replace('"tls.key"', '"$CREDENTIALS_DIRECTORY/private_tls.key"')
+    box.config.write_text(text.replace('"signing"', '"$CREDENTIALS_DIRECTORY/private_lane.key"'))
+    (box.folder / "private").mkdir(mode=0o700)
+    service = 64321 if os.geteuid() == 0 else os.geteuid()
+    os.chown(box.folder / "state", service, -1)
+    box.enrol_with(owner)
+    assert {path.name for path in (box.folder / "private").iterdir()} == {"lane.key", "lane.key.pub", "tls.key"}
+    assert {path.stat().st_uid for path in (box.folder / "state").rglob("*")} == {service}
+
+
 def test_readers_roll_over_while_the_lane_runs_and_no_record_is_without_one(
     owner: Owner, box: Box, tmp_path: Path
 ) -> None:
