@@ -172,18 +172,17 @@ class Store:
 
         announced: a lane's epochs that rightly begin without a link.
         """
-        touched: dict[tuple[str, Epoch], list[int]] = {}
+        chains: dict[tuple[str, Epoch], list[int]] = {}
         for index, envelope in enumerate(envelopes):
-            touched.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
+            chains.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
         outcomes = [Outcome.STORED] * len(envelopes)
         heads = []
         with self._begin() as db:
-            for (lane, epoch), indexes in sorted(
-                touched.items()
-            ):  # one order for all, or two collectors would deadlock
+            for (lane, epoch), indexes in sorted(chains.items()):  # in one order, or two collectors would deadlock
                 head = self._lock_head(db, lane, epoch)
-                for index in indexes:
-                    outcomes[index] = self._add_one(db, envelopes[index], now_ns, announced(lane))
+                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, announced(lane))
+                for index, outcome in zip(indexes, judged, strict=True):
+                    outcomes[index] = outcome
                 heads.append(self._advance(db, head))
         return outcomes, heads
 
@@ -261,35 +260,31 @@ class Store:
         row = db.execute(sa.select(_heads).where(_of(_heads, lane, epoch)).with_for_update()).one()
         return Head(lane, epoch, row.up_to, row.digest)
 
-    def _add_one(self, db: sa.Connection, envelope: Envelope, now_ns: int, announced: Collection[int]) -> Outcome:
-        header, epoch, gap = envelope.header, epoch_of(envelope), envelope.header.gap
-        same_name = _of(_messages, header.lane, epoch) & (_messages.c.seq == header.seq)
-        known = db.scalar(sa.select(_messages.c.digest).where(same_name))
-        if known == envelope.digest:
-            return Outcome.DUPLICATE
-        if known is not None:
-            self._alarm(db, MessageForked, envelope, now_ns)
-            return Outcome.FORK
-        unlinked = header.seq == 1 and header.prev is None and header.epoch not in announced
-        if unlinked and self._has_other_epoch(db, header.lane, epoch):
-            self._alarm(db, EpochUnlinked, envelope, now_ns)
-        db.execute(
-            _messages.insert().values(
-                lane=header.lane,
-                epoch=epoch,
-                seq=header.seq,
-                kind=str(header.kind),
-                time_ns=header.time_ns,
-                received_ns=now_ns,
-                digest=envelope.digest,
-                prev=header.prev if isinstance(header.prev, bytes) else None,
-                gap_first=gap and gap.first_seq,
-                gap_last=gap and gap.last_seq,
-                gap_hash=gap and gap.last_hash,
-                sealed=envelope.data,
-            )
-        )
-        return Outcome.STORED
+    def _add_to_chain(
+        self, db: sa.Connection, chain: Head, envelopes: Sequence[Envelope], now_ns: int, announced: Collection[int]
+    ) -> list[Outcome]:
+        named = _of(_messages, chain.lane, chain.epoch) & _messages.c.seq.in_([one.header.seq for one in envelopes])
+        rows = db.execute(sa.select(_messages.c.seq, _messages.c.digest).where(named))
+        known: dict[int, bytes] = {row.seq: row.digest for row in rows}
+        outcomes, fresh = [], []
+        for envelope in envelopes:
+            header = envelope.header
+            digest = known.get(header.seq)
+            if digest == envelope.digest:
+                outcomes.append(Outcome.DUPLICATE)
+            elif digest is not None:
+                outcomes.append(Outcome.FORK)
+                self._alarm(db, MessageForked, envelope, now_ns)
+            else:
+                outcomes.append(Outcome.STORED)
+                known[header.seq] = envelope.digest
+                fresh.append(_row(envelope, now_ns))
+                unlinked = header.seq == 1 and header.prev is None and header.epoch not in announced
+                if unlinked and self._has_other_epoch(db, chain.lane, chain.epoch):
+                    self._alarm(db, EpochUnlinked, envelope, now_ns)
+        if fresh:
+            db.execute(_messages.insert(), fresh)
+        return outcomes
 
     def _advance(self, db: sa.Connection, head: Head) -> Head:
         """Walk on from `head` as far as the chain is unbroken, and keep where that ends."""
@@ -389,6 +384,24 @@ def walk(head: Head, links: Iterable[Link], gap_over: Callable[[int], Link | Non
 
 def epoch_of(envelope: Envelope) -> Epoch:
     return Epoch(f"{envelope.header.epoch:016x}")
+
+
+def _row(envelope: Envelope, now_ns: int) -> dict[str, Any]:
+    header, gap = envelope.header, envelope.header.gap
+    return {
+        "lane": header.lane,
+        "epoch": epoch_of(envelope),
+        "seq": header.seq,
+        "kind": str(header.kind),
+        "time_ns": header.time_ns,
+        "received_ns": now_ns,
+        "digest": envelope.digest,
+        "prev": header.prev if isinstance(header.prev, bytes) else None,
+        "gap_first": gap and gap.first_seq,
+        "gap_last": gap and gap.last_seq,
+        "gap_hash": gap and gap.last_hash,
+        "sealed": envelope.data,
+    }
 
 
 def _of(table: sa.Table, lane: str, epoch: Epoch) -> sa.ColumnElement[bool]:

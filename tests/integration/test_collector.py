@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -142,13 +143,10 @@ def postgres(tmp_path: Path) -> Iterator[str]:
     path = os.pathsep.join(map(str, POSTGRES_BIN))
     initdb, server = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
     assert initdb and server, "tests/system-packages.sh installs postgresql"  # noqa: PT018
-    data, port = tmp_path / "postgres", free_port()
-    data.mkdir()
+    data, port = Path(tempfile.mkdtemp(prefix="postgres-")), free_port()  # pytest's own folders are closed to nobody
     user: dict[str, object] = {}
     if os.getuid() == 0:
         nobody = pwd.getpwnam("nobody")
-        for folder in (tmp_path, *list(tmp_path.parents)[:-2]):
-            folder.chmod(0o755)
         os.chown(data, nobody.pw_uid, nobody.pw_gid)
         user = {"user": nobody.pw_uid, "group": nobody.pw_gid}
     subprocess.run([initdb, "-D", data, "-A", "trust", "-U", "sealane"], check=True, capture_output=True, **user)  # type: ignore[call-overload]
@@ -167,6 +165,7 @@ def postgres(tmp_path: Path) -> Iterator[str]:
         process.terminate()
         process.wait(20)
         log.close()
+        shutil.rmtree(data)
 
 
 def _opens(address: str) -> bool:
