@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -187,9 +188,11 @@ def test_forged_replayed_and_misdirected_receipts_make_no_lane_forget(tmp_path: 
             receipt.sign(replace(true, epoch=last.epoch ^ 1), collector),
             receipt.sign(replace(true, lane="lane-1"), collector),
             receipt.sign(replace(true, head=bytes(32)), collector),
-            receipt.sign(true, collector)[:-1] + b"\0",
+            (genuine := receipt.sign(true, collector))[:-1] + bytes([genuine[-1] ^ 1]),
         ]
         with lane.run(), other.run(), here.site.session_of("collector.central") as evil:
+            until(lambda: lane.publisher.status.connected and other.publisher.status.connected)
+            time.sleep(0.5)  # until the broker has their subscriptions
             for lie in lies:
                 here.site.say(evil, "lanes/v1/lane-0/receipt", lie)
                 until(lambda: lane.publisher.status.error is not None)
