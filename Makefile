@@ -22,6 +22,7 @@ FRAMES ?=
 BROKER ?= iotcore
 
 bench: $(STAMP) ## one lane on this machine: broker, collector, simulator and the real daemon
+	@[ $(BROKER) != mosquitto ] || PATH=$$PATH:/usr/sbin command -v mosquitto >/dev/null || sh tests/system-packages.sh mosquitto
 	$(VENV)/bin/hw-sim bench --vehicles $(VEHICLES) --broker $(BROKER) $(if $(FRAMES),--frames "$(FRAMES)")
 
 PLATES ?= $(SEALANE_PLATES)

@@ -741,5 +741,10 @@ class PlateStyleUnknown(SimError):
     hint = "Use one of the styles listed above."
 
 
+class BrokerMissing(SimError):
+    code = "SIM-05"
+    hint = "Install it (sudo apt-get install mosquitto), or take the embedded broker: leave BROKER out."
+
+
 if __name__ == "__main__":
     sys.stdout.write(index())

@@ -28,10 +28,14 @@ from rich.text import Text
 from edge.control import ask, socket_path
 from edge.errors import SealaneError
 from hw_sim import broker
+from hw_sim.scenario import changed, load
 from hw_sim.supervise import Child
 from hw_sim.tally import Row, Tally, median_and_p95, seen_from, truth_from
+from hw_sim.traffic import rides
 
 LANE = "bench"
+NAMES = (LANE, "collector.central", "owner.central", "screen.central")
+"""Who gets a TLS certificate. The bench's own tail is the screen; the owner's is for whoever wants to look, too."""
 STORE = "collector.sqlite"
 EXACT_BY_DAY = 0.9
 POLL_S = 0.1
@@ -42,6 +46,10 @@ DRAIN_S = 60.0
 RECEIPT_S = 1.0
 """Longest wait for tail to hear the last receipt, too."""
 ROWS_SHOWN = 16
+HOPELESS = 5
+"""A program that ends by itself this often in a row will not run; the bench ends then."""
+LAST_WORDS = 300
+"""Characters of a program's log that are shown when it ends by itself."""
 COLUMNS: tuple[tuple[str, Any], ...] = (
     ("#", "right"),
     ("km/h", "right"),
@@ -82,6 +90,9 @@ def command(
     ),
 ) -> None:
     """Run one whole lane on this machine and set what it said beside what drove past."""
+    rides(changed(load(scenario), traffic={"speed_kmh": speed}), frames)  # what is wrong with them is said here
+    if broker_kind is broker.Kind.MOSQUITTO:
+        broker.mosquitto()
     bench = Bench(Plan(vehicles, broker_kind, frames, scenario, speed, seed, folder.resolve()))
     signal.signal(signal.SIGTERM, lambda *_: bench.interrupt())
     with bench:
@@ -156,7 +167,7 @@ class Bench:
         signs = ("--store", folder / STORE, "--lanes", keys / "lanes", "--signing-key", keys / "collector.key")
         self._launch("collector", "sealane", "collector", *_reach(keys, mqtt_port, "collector.central"), *signs)
         opens = (*self._opens(), "--collector-key", keys / "collector.key.pub")
-        self._launch("tail", "sealane", "tail", *opens, *_reach(keys, mqtt_port, "owner.central"), hears="tail")
+        self._launch("tail", "sealane", "tail", *opens, *_reach(keys, mqtt_port, "screen.central"), hears="tail")
         traffic = ("--vehicles", plan.vehicles, "--seed", plan.seed, "--scenario", plan.scenario)
         speed = () if plan.speed is None else ("--speed", plan.speed)
         photos = () if plan.frames is None else ("--frames", plan.frames.resolve())
@@ -217,9 +228,9 @@ class Bench:
         match what:
             case "child":
                 child, news = content
-                if child.name == "daemon" and news != "started":
-                    self._hold()
                 self._say(f"{child.name}: {news}" + (f", pid {child.pid}" if news == "started" else ""))
+                if news != "started":
+                    self._ended_by(child)
             case "truth":
                 self._truth(json.loads(content))
             case "tail":
@@ -227,12 +238,25 @@ class Bench:
 
         self._report()
 
+    def _ended_by(self, child: Child) -> None:
+        """A program ended; it is being started again."""
+        if child.name == "daemon":
+            self._hold()
+        if child.failures:
+            for line in child.log.read_text(errors="replace")[-LAST_WORDS:].splitlines()[-2:]:
+                self._say(f"  {line}")
+        if child.failures >= HOPELESS:
+            self._say(f"{child.name} does not run: see {child.log}")
+            self._interrupted = True
+
     def _report(self) -> None:
         """Where there is no live table: a line for each vehicle, once its record is confirmed."""
         while not self._console.is_terminal and self._reported < len(self._tally.rows):
             row = self._tally.rows[self._reported]
             if row.confirmed_ns is None and not self._closing:
                 return
+            if self._reported == 0:
+                self._console.print("  ".join(heading for heading, _ in COLUMNS if heading), style="dim")
             self._reported += 1
             self._console.print("  ".join(cell for cell in _cells(row) if cell), highlight=False)
 
@@ -248,7 +272,7 @@ class Bench:
             self._tally.saw(seen_from(line))
 
     def _truth(self, line: dict[str, Any]) -> None:
-        if line["event"] == "ready":
+        if line["event"] == "ready" and "daemon" not in self._children:
             self._launch("daemon", "sealane", "run", "--config", self._plan.folder / "lane.toml")
         elif line["event"] == "vehicle":
             self._tally.drove(truth_from(line))
@@ -282,7 +306,7 @@ class Bench:
             self._say("the daemon is away: traffic is held")
 
     def _say(self, line: str) -> None:
-        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(line)}", highlight=False)
+        self._console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {escape(line)}", highlight=False, soft_wrap=True)
 
     def _screen(self) -> Group:
         """The live table, newest vehicle last."""
@@ -322,9 +346,11 @@ class Bench:
                 f"{edge} loop edge -> record confirmed: median {median:.0f} ms, 95th percentile {p95:.0f} ms",
                 highlight=False,
             )
-        self._console.print(self._books(), style="bold", highlight=False)
         enough = tally.exact >= EXACT_BY_DAY * tally.labelled or self._plan.frames is not None
-        counted = not self._plan.vehicles or len(tally.rows) == self._plan.vehicles or self._interrupted
+        if not enough:
+            self._console.print(f"[bold red]too few exact[/]: {EXACT_BY_DAY:.0%} are needed", highlight=False)
+        self._console.print(self._books(), style="bold", highlight=False)
+        counted = not self._plan.vehicles or len(tally.rows) >= self._plan.vehicles or self._interrupted
         return tally.complete and self._lane.get("outbox") == 0 and not self._alarms and enough and counted
 
 
@@ -360,7 +386,7 @@ def _make_keys(folder: Path) -> Path:
         ("recipient", folder / "owner.key", "--no-passphrase"),
         ("recipient", folder / "escrow.key", "--no-passphrase"),
         ("tls", "--ca", folder, "--name", "broker", "--server"),
-        *(("tls", "--ca", folder, "--name", name, "--client") for name in (LANE, "collector.central", "owner.central")),
+        *(("tls", "--ca", folder, "--name", name, "--client") for name in NAMES),
     ):
         subprocess.run(_argv("sealane", "keys", *arguments), check=True, stdout=subprocess.DEVNULL)
     shutil.copy(folder / "lane.key.pub", folder / "lanes" / f"{LANE}.pub")

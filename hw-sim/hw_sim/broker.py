@@ -16,6 +16,8 @@ from typing import Annotated
 
 import typer
 
+from edge.errors import BrokerMissing
+
 SAMPLES = Path(__file__).parents[2] / "docs" / "broker"
 MAX_PACKET_BYTES = 262_144
 
@@ -55,6 +57,14 @@ def command(
             _mosquitto(directory, port, tls_ca, tls_cert, tls_key)
 
 
+def mosquitto() -> str:
+    """The real broker's program. Raises BrokerMissing."""
+    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise BrokerMissing("mosquitto is not installed")
+    return program
+
+
 def mosquitto_conf(directory: Path, port: int, ca: Path, cert: Path, key: Path) -> Path:
     """docs/broker/mosquitto.conf with this bench's port and files, written into `directory`."""
     ours = {
@@ -76,9 +86,7 @@ def mosquitto_conf(directory: Path, port: int, ca: Path, cert: Path, key: Path) 
 
 
 def _mosquitto(directory: Path, port: int, ca: Path, cert: Path, key: Path) -> None:
-    program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-    if program is None:
-        raise typer.BadParameter("mosquitto is not installed (apt-get install mosquitto); or use --kind iotcore")
+    program = mosquitto()
     os.execv(program, [program, "-c", str(mosquitto_conf(directory, port, ca, cert, key))])  # noqa: S606 - no shell is meant
 
 

@@ -1,7 +1,7 @@
 """Child processes that are kept running: what systemd does on a lane box, small enough for a bench.
 
-A child that ends is started again with a capped, growing delay; all of them end with the supervisor, even if it is
-killed.
+A child that ends is started again with a capped, growing delay; `failures` tells its owner when that is of no use.
+All of them end with the supervisor, even if it is killed.
 """
 
 import ctypes
@@ -43,6 +43,8 @@ class Child:
     ) -> None:
         self.name = name
         self.starts = 0
+        self.failures = 0
+        """How often in a row it ended by itself before it had run for STEADY_S."""
         self._argv = list(argv)
         self._log = log_dir / f"{name}.log"
         self._env = {**os.environ, **(env or {})}
@@ -88,14 +90,19 @@ class Child:
         self._thread.join(STOP_TIMEOUT_S)
 
     def _keep_running(self) -> None:
-        failures = 0
+        quick = 0
         while not self._stopping.is_set():
             began = time.monotonic()
-            self._run_once()
-            failures = 0 if time.monotonic() - began > STEADY_S else failures + 1
-            self._stopping.wait(BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0)
+            code = self._run_once()
+            quick = 0 if time.monotonic() - began > STEADY_S else quick + 1
+            self.failures = self.failures + 1 if quick and code >= 0 else 0
+            if not self._stopping.is_set():
+                how = f"ended with {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+                self._on_change(self, how)
+            self._stopping.wait(BACKOFF_S[min(quick, len(BACKOFF_S)) - 1] if quick else 0)
 
-    def _run_once(self) -> None:
+    def _run_once(self) -> int:
+        """Its exit status, negative if a signal ended it."""
         with self._log.open("a") as log:
             process = subprocess.Popen(
                 self._argv,
@@ -114,9 +121,7 @@ class Child:
             self._on_change(self, "started")
             if self._on_line is not None and process.stdout is not None:
                 self._pump(process.stdout, self._on_line)
-            code = process.wait()
-        if not self._stopping.is_set():
-            self._on_change(self, f"ended with {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}")
+            return process.wait()
 
     @staticmethod
     def _pump(stream: IO[str], on_line: Callable[[str], None]) -> None:

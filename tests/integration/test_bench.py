@@ -79,3 +79,26 @@ def test_the_books_balance_though_everything_is_killed_once(tmp_path: Path, brok
     assert run.told.count("killed by SIGKILL") == 3, run.told
     closing = rf"{VEHICLES} passages, {VEHICLES} records, \d exact, chain intact, outbox empty"
     assert re.fullmatch(closing, run.lines[-1]), run.told
+
+
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [(("--scenario", "nowhere"), "SIM-01"), (("--speed", "9-5"), "CFG-03"), (("--frames", "."), "SIM-02")],
+)
+def test_what_cannot_run_is_said_before_anything_starts(tmp_path: Path, option: tuple[str, str], code: str) -> None:
+    command = [HW_SIM, "bench", "--folder", tmp_path / "bench", *option]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert code in done.stderr
+    assert not (tmp_path / "bench").exists()
+
+
+def test_a_simulator_that_is_killed_leaves_one_daemon(tmp_path: Path) -> None:
+    def kill(run: Run, row: int) -> None:
+        if row == 1 and "killed" not in run.told:
+            os.kill(run.pids["hw-sim"], signal.SIGKILL)
+
+    run = Run(tmp_path / "bench", on_row=kill)
+    assert "hw-sim: killed by SIGKILL" in run.told
+    assert run.told.count("daemon: started") == 1, run.told
+    assert "chain intact" in run.lines[-1]

@@ -32,6 +32,12 @@ def test_a_child_that_is_killed_is_started_again_and_says_how_it_ended(tmp_path:
     assert news == ["started", "killed by SIGKILL", "started"]
 
 
+def test_a_child_that_ends_by_itself_again_and_again_is_counted(tmp_path: Path) -> None:
+    child = Child("loser", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path).start()
+    wait_for(lambda: child.failures >= 2)
+    child.stop()
+
+
 def test_lines_go_in_and_come_out(tmp_path: Path) -> None:
     heard: list[str] = []
     came = threading.Event()
