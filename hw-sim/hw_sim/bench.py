@@ -28,7 +28,7 @@ from rich.text import Text
 from edge.control import ask, socket_path
 from edge.errors import SealaneError
 from hw_sim import broker
-from hw_sim.scenario import changed, load
+from hw_sim.scenario import Detector, changed, load
 from hw_sim.supervise import Child
 from hw_sim.tally import Row, Tally, median_and_p95, seen_from, truth_from
 from hw_sim.traffic import rides
@@ -150,7 +150,8 @@ class Bench:
         keys = _make_keys(folder / "keys")
         mqtt_port, camera_port, loop_port = (str(port) for port in _free_ports(3))
         ring_kib = 1024 if plan.frames is None else 6144  # photographs are larger than a camera's frames
-        (folder / "lane.toml").write_text(_lane_toml(mqtt_port, camera_port, loop_port, ring_kib))
+        lane_toml = _lane_toml(mqtt_port, camera_port, loop_port, load(plan.scenario).detector, ring_kib)
+        (folder / "lane.toml").write_text(lane_toml)
         broker_tls = ("--tls-ca", keys / "ca.pem", "--tls-cert", keys / "broker.pem", "--tls-key", keys / "broker.key")
         self._launch(
             "broker",
@@ -399,7 +400,8 @@ def _reach(keys: Path, port: str, name: str) -> tuple[object, ...]:
     return ("--broker", f"127.0.0.1:{port}", *tls)
 
 
-def _lane_toml(mqtt_port: str, camera_port: str, loop_port: str, ring_kib: int) -> str:
+def _lane_toml(mqtt_port: str, camera_port: str, loop_port: str, detector: Detector, ring_kib: int) -> str:
+    presence, fault = (json.dumps(lines[: detector.loops]) for lines in (detector.presence_lines, detector.fault_lines))
     return f"""# The bench's lane: a camera and a detector on their real wires, simulated at the other end.
 confine = "try"
 
@@ -408,11 +410,12 @@ id = "{LANE}"
 
 [loop]
 driver = "contact"
+spacing_m = {detector.spacing_m}
 
 [loop.device]
 port = "rfc2217://127.0.0.1:{loop_port}"
-presence = ["cts"]
-fault = ["dsr"]
+presence = {presence}
+fault = {fault}
 
 [camera]
 driver = "network"
