@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLUMNS = 20
-"""Cells across the finest mosaic: our own reader gets no character of a plate, found or not, that fills up to 86 % of the
-frame's width (with 24 it got 3 of 8, with 36 all)."""
+"""Cells across the finest mosaic: our own reader gets no character of a plate, found or not, that fills up to 86 % of
+the frame's width (with 24 it got 3 of 8, with 36 all)."""
 CELLS_PER_PLATE = 1.5
 """At most so many cells over the height of the highest plate in the frame; characters take three and more."""
 LEVELS = 16
