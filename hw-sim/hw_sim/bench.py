@@ -30,7 +30,7 @@ from edge.errors import SealaneError
 from hw_sim import broker
 from hw_sim.scenario import Detector, changed, load
 from hw_sim.supervise import Child
-from hw_sim.tally import Row, Tally, median_and_p95, seen_from, truth_from
+from hw_sim.tally import Row, Tally, Truth, median_and_p95, seen_from, truth_from
 from hw_sim.traffic import rides
 
 LANE = "bench"
@@ -277,6 +277,8 @@ class Bench:
             self._launch("daemon", "sealane", "run", "--config", self._plan.folder / "lane.toml")
         elif line["event"] == "vehicle":
             self._tally.drove(truth_from(line))
+        elif line["event"] == "trouble" and line["kind"] == "stuck":
+            self._tally.drove(Truth(0, None, line["from_ns"], line["to_ns"]))
         elif line["event"] == "end":
             self._ended = True
 
@@ -358,7 +360,7 @@ class Bench:
 def _cells(row: Row) -> tuple[str, ...]:
     truth, seen = row.truth, row.seen
     speed = f"{truth.speed_kmh:.0f}" if truth.speed_kmh is not None else ""
-    drove = escape(truth.text) if truth.text is not None else "[dim]not labelled[/]"
+    drove = escape(truth.text) if truth.text is not None else f"[dim]{'not labelled' if truth.n else 'nothing'}[/]"
     if seen is None:
         return str(truth.n), speed, drove, "[dim]...[/]", "", "", "", "", ""
     said = escape(seen.text) if seen.text is not None else f"[yellow]{escape(seen.no_read or '')}[/]"

@@ -14,7 +14,7 @@ SLACK_NS = 700_000_000
 class Truth:
     """One vehicle as the simulator drove it: when it came onto the loop and when it left (CLOCK_MONOTONIC ns).
 
-    `text` is None for a photograph that nobody labelled.
+    `text` is None for a photograph that nobody labelled, and for a call without a vehicle, which is number 0.
     """
 
     n: int
@@ -68,7 +68,8 @@ class Tally:
             self.saw(seen)
 
     def saw(self, seen: Seen) -> None:
-        if any(row.seen is not None and (row.seen.epoch, row.seen.seq) == (seen.epoch, seen.seq) for row in self.rows):
+        known = [*(row.seen for row in self.rows if row.seen is not None), *self.unmatched]
+        if any((one.epoch, one.seq) == (seen.epoch, seen.seq) for one in known):
             return
         for row in self.rows:
             truth = row.truth

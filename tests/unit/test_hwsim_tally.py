@@ -45,9 +45,9 @@ def test_a_record_that_comes_before_the_truth_finds_it_later() -> None:
 def test_a_record_seen_twice_counts_once() -> None:
     tally = Tally()
     tally.drove(truth(1))
-    tally.saw(seen(1))
-    tally.saw(seen(1))
-    assert tally.records == 1
+    for n in (1, 1, 9, 9):
+        tally.saw(seen(n))
+    assert tally.records == 2
 
 
 def test_a_receipt_confirms_all_up_to_it_whenever_it_comes() -> None:
