@@ -101,15 +101,17 @@ def export(plates: Plates = None, work: Work = _WORK) -> None:
 
     photos = training(plates) if plates else []
     weights = work / "ocr" / "ema.pt"
-    save_checkpoint(weights, CHECKPOINT)
-    write(weights, MODELS / "ocr.tflite", work / "pool", photos, scratch=work)
+    fresh = work / "ocr.tflite"
+    write(weights, fresh, work / "pool", photos, scratch=work)
     entry: dict[str, object] = {
         "file": "ocr.tflite",
-        **manifest.tensors((MODELS / "ocr.tflite").read_bytes()),
+        **manifest.tensors(fresh.read_bytes()),
         "colour": "bgr", "margin": MARGIN, "alphabet": ALPHABET, "blank": len(ALPHABET), "regions": list(REGIONS),
         "characters_output": 0, "issuer_output": 1,
     }  # fmt: skip
-    entry |= temperatures(MODELS / "ocr.tflite", work / "pool", held_out(plates) if plates else [])
+    entry |= temperatures(fresh, work / "pool", held_out(plates) if plates else [])
+    save_checkpoint(weights, CHECKPOINT)
+    fresh.replace(MODELS / "ocr.tflite")  # the daemon refuses one without the other, so both change at once
     manifest.update("ocr", entry, version=time.strftime(f"{VERSION}-%Y%m%d%H%M", time.gmtime()))
     console.print({key: entry[key] for key in ("temperature", "issuer_temperature")})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.reading.ocr import log_likelihood
+from edge.reading.ocr import condense, log_likelihood
 from edge.reading.runtime import Network, decode
 from models.train import views
 from models.train.net import ALPHABET
@@ -16,7 +16,7 @@ from models.train.photos import Photo
 from models.train.pool import Labelled, pool_parts, pool_plates
 from models.train.render import REGIONS
 
-_VIEWS_OF_A_PLATE = 3
+_VIEWS_OF_A_PLATE = 2
 
 
 def temperatures(model: Path, pool: Path, photos: list[Photo]) -> dict[str, float]:
@@ -25,26 +25,25 @@ def temperatures(model: Path, pool: Path, photos: list[Photo]) -> dict[str, floa
     photos: held-out ones, each cut straight and twice as a detector would; without any, views of rendered plates.
     """
     rng = np.random.default_rng(11)
-    seen: list[tuple[views.Image, Labelled]] = []
+    examples: list[tuple[views.Image, Labelled]] = []
     for photo in photos:
-        seen.append((views.straight(photo.plate), photo.plate))
-        seen += [(views.loose(rng, photo.plate), photo.plate) for _ in range(_VIEWS_OF_A_PLATE - 1)]
+        examples.append((views.straight(photo.plate), photo.plate))
+        examples += [(views.loose(rng, photo.plate), photo.plate) for _ in range(_VIEWS_OF_A_PLATE - 1)]
     if not photos:
         plates = pool_plates(pool_parts(pool)[-1:])
-        seen = [(views.rendered_view(rng, plates[i]), plates[i]) for i in rng.integers(len(plates), size=600)]
+        examples = [(views.rendered_view(rng, plates[i]), plates[i]) for i in rng.integers(len(plates), size=600)]
     network = Network(model.read_bytes(), threads=1)
     steps, issuers = [], []
-    for view, _ in seen:
+    for view, _ in examples:
         codes = network.run((view ^ 0x80).view(np.int8)[None])
         steps.append(decode(codes[0][0], network.outputs[0]))
         issuers.append(decode(codes[1].reshape(-1), network.outputs[1]))
-    texts = [plate.text for _, plate in seen]
-    possible = [np.array([name in plate.regions for name in REGIONS]) for _, plate in seen]
+    texts = [plate.text for _, plate in examples]
+    possible = [np.array([name in plate.regions for name in REGIONS]) for _, plate in examples]
 
     def text_loss(temperature: float) -> float:
-        likely = (
-            log_likelihood(_log_softmax(s / temperature), [t], ALPHABET)[0] for s, t in zip(steps, texts, strict=True)
-        )
+        seen = (condense(_log_softmax(logits / temperature)) for logits in steps)
+        likely = (log_likelihood(log, [text], ALPHABET)[0] for log, text in zip(seen, texts, strict=True))
         return -float(np.mean([max(value, -20.0) for value in likely]))
 
     def issuer_loss(temperature: float) -> float:
@@ -59,7 +58,7 @@ def temperatures(model: Path, pool: Path, photos: list[Photo]) -> dict[str, floa
 
 
 def _least(loss: Callable[[float], float]) -> float:
-    grid = np.exp(np.linspace(np.log(0.5), np.log(4), 25))
+    grid = np.exp(np.linspace(np.log(0.5), np.log(3), 13))
     return round(float(grid[int(np.argmin([loss(float(t)) for t in grid]))]), 3)
 
 

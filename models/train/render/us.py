@@ -186,14 +186,14 @@ def _stamp(
     w = W_MM - 2 * x
     y = (centre if centre is not None else canvas.h / 2 + rng.uniform(-3, 5)) - height / 2
     beside = rng.random()
-    if beside < 0.09 and count <= 6:
+    if beside < 0.12 and count <= 6:
         code = str(rng.choice(_STACKED))
         small = _one(rng, _DIES)
         step = height / len(code)
         for i, char in enumerate(code):
             canvas.words(small, char, (x, y + i * step, 22, step * 0.9), ink)
         x, w = x + 26, w - 26
-    elif beside < 0.2 and count <= 6:
+    elif beside < 0.22 and count <= 6:
         taken = rng.uniform(45, 85)
         for _ in range(int(rng.integers(1, 5))):
             spot = rng.uniform([x, y], [x + taken - 14, y + height])
