@@ -61,7 +61,7 @@ class KeyDirectory:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._looked_at = 0.0
-        self._state: tuple[tuple[str, int], ...] = ()
+        self._state: dict[Path, int] = {}
         self._keys: Mapping[str, tuple[PublicKey, ...]] = {}
         self._read(self._files())
 
@@ -82,25 +82,26 @@ class KeyDirectory:
                 logs.error(log, error)
         return self._keys
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> dict[Path, int]:
+        """The key files, and when each was changed."""
         self._looked_at = time.monotonic()
         try:
-            found = sorted(path for path in self._directory.iterdir() if FILE_NAME.fullmatch(path.name))
+            named = sorted(path for path in self._directory.iterdir() if FILE_NAME.fullmatch(path.name))
+            found = {path: path.stat().st_mtime_ns for path in named}
         except OSError as error:
             raise KeyFileMissing(f"cannot read the folder {self._directory}: {error.strerror}") from error
         if len(found) > MAX_KEYS:
             raise KeyFileMissing(f"{self._directory} holds more than {MAX_KEYS} keys")
         return found
 
-    def _read(self, files: list[Path]) -> None:
-        state = tuple((path.name, path.stat().st_mtime_ns) for path in files)
-        if state == self._state:
+    def _read(self, files: dict[Path, int]) -> None:
+        if files == self._state:
             return
         by_lane: dict[str, tuple[PublicKey, ...]] = {}
         for path in files:
             lane = path.name.split(".")[0]
             by_lane[lane] = (*by_lane.get(lane, ()), keys.load_public(path, Purpose.SIGNING))
-        self._keys, self._state = by_lane, state
+        self._keys, self._state = by_lane, files
 
 
 class PolicyKeys:
@@ -136,9 +137,15 @@ class PolicyKeys:
         return () if enrolled is None else [int(epoch, 16) for epoch in enrolled.epochs]
 
     def edition(self, version: int) -> Policy | None:
-        """The policy of that number, if the owner ever signed it."""
-        if version not in self._editions and 0 < version <= self._newest.version:
-            data = self._trust.target(f"policy/{version}")
+        """The policy of that number, if the owner ever signed it and it can be had."""
+        if version == self._newest.version:
+            return self._trust.policy
+        if version not in self._editions and 0 < version < self._trust.version:
+            try:
+                data = self._trust.target(f"policy/{version}")
+            except TrustError as error:
+                logs.error(log, error, logging.WARNING)
+                return None
             self._editions[version] = None if data is None else parse_policy(data)
         return self._editions.get(version)
 
