@@ -5,6 +5,8 @@ signs, from a timer if you like, that the newest policy is the newest.
 """
 
 import datetime
+import hashlib
+import json
 import shutil
 import sys
 import time
@@ -29,7 +31,7 @@ from edge.errors import (
 from edge.seal import custody, keys
 from edge.seal.keys import KeyType, PublicKey, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
-from edge.trust import Collector, Lane, LaneKey, Recipient, Revocation
+from edge.trust import Collector, Lane, LaneKey, ModelBundle, Recipient, Revocation
 
 app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
 
@@ -208,16 +210,21 @@ def renew(
 def add_model(
     folder: Folder, bundle: Annotated[Path, typer.Argument(help="Folder with manifest.json and the files it names.")]
 ) -> None:
-    """Put a model bundle into the repository; `sign` signs it."""
+    """Have lanes read with this model bundle. They fetch it from a folder or http(s), not the broker, and restart."""
     repository = Repository(folder)
-    files = [path for path in sorted(bundle.iterdir()) if path.is_file()]
-    if not any(path.name == "manifest.json" for path in files):
-        raise AuthorityUnknown(f"{bundle} is no model bundle: it has no manifest.json")
-    if sum(path.stat().st_size for path in files) > MAX_MODEL_BYTES:
-        raise AuthorityUnknown(f"{bundle} is larger than {MAX_MODEL_BYTES >> 20} MiB")
-    for path in files:
-        repository.add_target(f"models/{bundle.resolve().name}/{path.name}", path.read_bytes())
-    _say(f"models/{bundle.resolve().name}: {len(files)} files")
+    content = _bundle(bundle)
+    name = f"{bundle.resolve().name}-{hashlib.sha256(content['manifest.json']).hexdigest()[:12]}"
+    for file, data in content.items():
+        repository.add_target(f"models/{name}/{file}", data)
+    repository.edit(model=ModelBundle(name=name, files=tuple(content)))
+    _say(f"model {name} is in the draft")
+
+
+@app.command()
+def shipped_model(folder: Folder) -> None:
+    """Have lanes read with the models that come with the software."""
+    Repository(folder).edit(model=None)
+    _say("the shipped models are in the draft")
 
 
 @app.command()
@@ -362,6 +369,20 @@ def status(folder: Folder) -> None:
     console.print(table)
     if (folder / "draft.json").exists():
         console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
+
+
+def _bundle(folder: Path) -> dict[str, bytes]:
+    """The manifest of a model bundle and the files that it names. AuthorityUnknown."""
+    try:
+        text = (folder / "manifest.json").read_bytes()
+        manifest = json.loads(text)
+        names = [str(part["file"]) for part in manifest.values() if isinstance(part, dict)]
+        content = {"manifest.json": text, **{name: (folder / Path(name).name).read_bytes() for name in names}}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise AuthorityUnknown(f"{folder} is no model bundle") from error
+    if sum(map(len, content.values())) > MAX_MODEL_BYTES:
+        raise AuthorityUnknown(f"{folder} is larger than {MAX_MODEL_BYTES >> 20} MiB")
+    return content
 
 
 def _vouched(repository: Repository, asked: enrolment.Request) -> bool:

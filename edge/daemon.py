@@ -88,7 +88,8 @@ class Daemon:
             keep_s=settings.camera.before_s + 1.0,
             silent_after_s=settings.camera.silent_after_s,
         )
-        self._plates = PlateReader(threads=settings.reading.threads)
+        self._keeper, self._standing = keeper.stand(settings)
+        self._plates = PlateReader(self._standing.model_folder, threads=settings.reading.threads)
         self._decoder = FrameDecoder()
         self._visits = VisitReader(
             self._ring,
@@ -97,7 +98,6 @@ class Daemon:
             self._finish,
             VisitSettings(settings.camera.before_s, settings.camera.after_s, settings.reading.max_frames),
         )
-        self._keeper, self._standing = keeper.stand(settings)
         self._outbox = Outbox.open(
             settings.state.directory / "outbox.sqlite",
             self._standing.sealer,
@@ -317,6 +317,9 @@ class Daemon:
             self._audit("trust", ("policy", standing.version), ("readers", readers), ("signer", signer))
         self._publisher.follow(standing.collectors, standing.certificate_file, standing.request)
         self._health.set(policy=standing.version)
+        if standing.model_folder != before.model_folder:
+            logs.event(log, logging.WARNING, "restart", "the owner named other models")
+            self._stop.set()
         self._fault("trust", standing.fault or "", active=standing.fault is not None)
 
     def _camera_changed(self, state: CameraState) -> None:

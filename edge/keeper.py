@@ -5,6 +5,7 @@ applies a standing: seals with its sealer, counts its collectors' receipts, show
 """
 
 import datetime
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from edge import enrolment
 from edge.config import LaneConfig
-from edge.errors import KeyFileMalformed, KeyFileMissing, NotEnrolled, TrustError, TrustExpired, TrustMissing
+from edge.errors import (
+    KeyFileMalformed,
+    KeyFileMissing,
+    NotEnrolled,
+    TrustError,
+    TrustExpired,
+    TrustMissing,
+    TrustRefused,
+)
 from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
 from edge.seal.keys import PublicKey, Purpose
@@ -33,8 +42,11 @@ TRUST_FOLDER = "trust"
 
 @dataclass(frozen=True)
 class Standing:
-    """What holds for the lane now. request: to be published for the owner, None to take it back; fault: code of what is
-    wrong with trust, None if nothing; aim_picture: as the owner allows it."""
+    """What holds for the lane now.
+
+    request: to be published for the owner, None to take it back; fault: code of what is wrong with trust, None if
+    nothing; aim_picture: as the owner allows it; model_folder: the bundle to read with, None for the shipped one.
+    """
 
     sealer: Sealer
     collectors: tuple[PublicKey, ...]
@@ -42,6 +54,7 @@ class Standing:
     request: bytes | None
     fault: str | None
     aim_picture: bool
+    model_folder: Path | None = None
 
     @property
     def version(self) -> int:
@@ -107,6 +120,7 @@ class Keeper:
             if not (isinstance(self._carrier, RetainedCarrier) and self._carrier.empty):
                 self._trust.refresh(self._carrier, now)
                 self._renew(now)
+                self._fetch_model()
         except TrustError as error:
             fault = error.code
         if self._trust.expired(now):
@@ -123,6 +137,7 @@ class Keeper:
             self._request(signer, allowed),
             fault,
             policy.aim_picture,
+            self._model_folder,
         )
 
     def _take(self, name: str, data: bytes) -> None:
@@ -140,6 +155,27 @@ class Keeper:
             self._signers.append(FileSigner(key))
             waiting = True
         return enrolment.make(self._lane, self._signers[-1], self._tls_key, old=signer) if waiting else None
+
+    @property
+    def _model_folder(self) -> Path | None:
+        model = self._trust.policy.model
+        folder = None if model is None else self._directory / "models" / model.name
+        return folder if folder is not None and folder.exists() else None
+
+    def _fetch_model(self) -> None:
+        """Bring the models that the policy names, whole or not at all, in the place of those before."""
+        model = self._trust.policy.model
+        if model is None or self._model_folder is not None:
+            return
+        shutil.rmtree(self._directory / "models", ignore_errors=True)
+        part = self._directory / "models" / f"{model.name}.part"
+        part.mkdir(parents=True)
+        for file in model.files:
+            content = self._trust.target(f"models/{model.name}/{file}")
+            if content is None:
+                raise TrustRefused(f"the owner signed no {file} of model {model.name}")
+            write_whole(part / file, content)
+        part.rename(part.with_suffix(""))
 
     def _renew(self, now: datetime.datetime) -> None:
         """Keep the certificate that the owner signed for this box's TLS key, if it is another one."""

@@ -113,6 +113,13 @@ class Revocation(_Part):
     reason: str = Field("", max_length=200)
 
 
+class ModelBundle(_Part):
+    """The models that lanes read plates with: targets `models/NAME/FILE`. The name changes with the content."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    files: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], ...] = Field(max_length=8)
+
+
 class Terms(_Part):
     """What a policy says."""
 
@@ -122,6 +129,8 @@ class Terms(_Part):
     revoked: tuple[Revocation, ...] = Field((), max_length=10_000)
     aim_picture: bool = False
     """Whether a technician may see the mosaic of `sealane aim --picture`."""
+    model: ModelBundle | None = None
+    """None: the models that come with the software."""
 
     def revokes(self, key: PublicKey, at: datetime.datetime) -> bool:
         return any(one.kid == key.kid.hex() and one.at <= at for one in self.revoked)

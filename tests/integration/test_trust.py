@@ -426,6 +426,33 @@ def test_the_policy_comes_from_a_folder_or_a_web_server_too(owner: Owner, tmp_pa
     assert stale.sealer.recipients == later.sealer.recipients
 
 
+def test_models_come_with_the_owners_signature_or_not_at_all(owner: Owner, tmp_path: Path) -> None:
+    box = Box(owner, source=str(owner.repository.published))
+    box.enrol_with(owner)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text('{"format": 1, "ocr": {"file": "ocr.tflite"}}')
+    (bundle / "ocr.tflite").write_bytes(b"a model")
+    authority("add-model", owner.folder, bundle)
+    owner.sign()
+    (altered,) = owner.repository.published.glob("targets/models/*/ocr.tflite")
+    altered.write_bytes(b"another")
+    watch, standing = keeper.stand(box.settings)
+    assert watch is not None
+    assert (standing.model_folder, standing.fault) == (None, TrustRefused.code)
+    altered.write_bytes(b"a model")
+    standing = watch.step(datetime.datetime.now(datetime.UTC))
+    assert standing.fault is None
+    assert standing.model_folder is not None
+    assert {path.name: path.read_bytes() for path in standing.model_folder.iterdir()} == {
+        path.name: path.read_bytes() for path in bundle.iterdir()
+    }
+    assert keeper.stand(box.settings)[1].model_folder == standing.model_folder
+    authority("shipped-model", owner.folder)
+    owner.sign()
+    assert watch.step(datetime.datetime.now(datetime.UTC)).model_folder is None
+
+
 def test_a_policy_with_one_reader_needs_force(owner: Owner) -> None:
     for name in ("owner", "escrow"):
         authority("revoke", owner.folder, owner.readers[name].public.fingerprint)
