@@ -43,6 +43,7 @@ MAX_POLICY_BYTES = 1 << 20
 MAX_ROOT_BYTES = 256 << 10
 MAX_METADATA_BYTES = 1 << 20
 MAX_ROOT_ROTATIONS = 64
+MAX_TARGET_BYTES = 64 << 20
 MAX_CARRIED_FILES = 1024
 MAX_CARRIED_BYTES = 16 << 20
 HTTP_TIMEOUT_S = 10.0
@@ -367,6 +368,8 @@ class Trust:
             info = updater.get_targetinfo(name)
             if info is None:
                 return None
+            if info.length > MAX_TARGET_BYTES:
+                raise TrustRefused(f"{name} has {info.length} bytes, more than {MAX_TARGET_BYTES}")
             path = updater.find_cached_target(info) or updater.download_target(info)
             return Path(path).read_bytes()
 
