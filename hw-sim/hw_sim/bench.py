@@ -47,9 +47,9 @@ RECEIPT_S = 1.0
 """Longest wait for tail to hear the last receipt, too."""
 ROWS_SHOWN = 16
 HOPELESS = 5
-"""A program that ends by itself this often in a row will not run; the bench ends then."""
+"""A program that fails by itself this often in a row will not run; the bench ends then."""
 LAST_WORDS = 300
-"""Characters of a program's log that are shown when it ends by itself."""
+"""Characters of a program's log that are shown when it fails."""
 COLUMNS: tuple[tuple[str, Any], ...] = (
     ("#", "right"),
     ("km/h", "right"),
