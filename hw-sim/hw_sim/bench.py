@@ -333,6 +333,7 @@ class Bench:
 
     def _close(self) -> bool:
         """The closing line, and whether the books balance."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C ends nothing sooner
         tally = self._tally
         self._audit()
         self._closing = True
