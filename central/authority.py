@@ -28,10 +28,10 @@ from edge.errors import (
     KeyFilePassphrase,
     RequestInvalid,
 )
+from edge.policy import Collector, Lane, LaneKey, ModelBundle, Recipient, Revocation
 from edge.seal import custody, keys
 from edge.seal.keys import KeyType, PublicKey, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
-from edge.trust import Collector, Lane, LaneKey, ModelBundle, Recipient, Revocation
 
 app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edge import logs
+from edge.carrier import Carrier, carrier
 from edge.errors import (
     KeyFileError,
     KeyFileMissing,
@@ -22,10 +23,11 @@ from edge.errors import (
     TrustMissing,
     clean,
 )
+from edge.policy import Policy, parse_policy
 from edge.seal import envelope, keys
 from edge.seal.envelope import Envelope
 from edge.seal.keys import PublicKey, Purpose
-from edge.trust import Carrier, Policy, Trust, carrier, parse_policy
+from edge.trust import Trust
 
 RESCAN_S = 2.0
 REFRESH_S = 60.0

@@ -33,9 +33,10 @@ from edge.errors import (
     AuthorityUnknown,
     clean,
 )
+from edge.policy import Policy, Terms, parse_policy
 from edge.seal.keys import PublicKey, fingerprint
 from edge.seal.signer import Signer
-from edge.trust import CURRENT_POLICY, Policy, Terms, parse_policy
+from edge.trust import CURRENT_POLICY
 
 ROOT_DAYS = 730
 TARGETS_DAYS = 365

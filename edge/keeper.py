@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from edge import enrolment
+from edge.carrier import Carrier, RetainedCarrier, carrier
 from edge.config import LaneConfig
 from edge.errors import (
     KeyFileMalformed,
@@ -31,7 +32,7 @@ from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
 from edge.seal.keys import PublicKey, Purpose
 from edge.seal.signer import FileSigner, Signer
-from edge.trust import Carrier, RetainedCarrier, Trust, carrier, write_whole
+from edge.trust import Trust, write_whole
 
 TICK_S = 0.5
 SETTLE_S = 1.0

@@ -1,277 +1,37 @@
-"""Trust: what the data's owner signed about who may read, who may confirm, which lanes there are. A TUF client.
+"""Trust: the owner's signed word, verified. A TUF client over any carrier.
 
-The owner's repository is plain files under `metadata/` and `targets/`; anybody may carry them (`Carrier`), nobody else
-can sign them. What was verified last is kept here, so that a lane goes on sealing for its recipients when the metadata
-expires or nobody brings new one; the one thing it then refuses is to believe anything older.
+The owner's repository is plain files under `metadata/` and `targets/`; anybody may carry them (`edge.carrier`), nobody
+else can sign them. What was verified last is kept here, so that a lane goes on sealing for its recipients when the
+metadata expires or nobody brings new one; the one thing it then refuses is to believe anything older.
 """
 
 import datetime
-import http.client
 import os
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Annotated, Protocol
+from typing import IO
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
-from pydantic.functional_validators import BeforeValidator
+from pydantic import AwareDatetime, ValidationError
 from tuf.api import exceptions as tuf
 from tuf.api.metadata import Metadata
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
-from edge.errors import (
-    KeyFileError,
-    PolicyMalformed,
-    TrustClock,
-    TrustExpired,
-    TrustMissing,
-    TrustRefused,
-    TrustUnreachable,
-    clean,
-)
-from edge.seal import keys
-from edge.seal.keys import PublicKey, Purpose
+from edge.carrier import Carrier
+from edge.errors import TrustClock, TrustExpired, TrustMissing, TrustRefused, TrustUnreachable, clean
+from edge.policy import Part, Policy, parse_policy
 
 CURRENT_POLICY = "policy/current"
-MAX_POLICY_BYTES = 1 << 20
 MAX_ROOT_BYTES = 256 << 10
 MAX_METADATA_BYTES = 1 << 20
 MAX_ROOT_ROTATIONS = 64
 MAX_TARGET_BYTES = 64 << 20
-MAX_CARRIED_FILES = 1024
-MAX_CARRIED_BYTES = 16 << 20
-HTTP_TIMEOUT_S = 10.0
-CHUNK_BYTES = 64 << 10
 
 
-# --- the policy -----------------------------------------------------------------------------------------------------
-
-
-def _key_of(purpose: Purpose) -> object:
-    def parse(value: object) -> PublicKey:
-        if isinstance(value, PublicKey):
-            return value
-        try:
-            return keys.parse_public(str(value), purpose)
-        except KeyFileError as error:
-            raise ValueError(str(error)) from error
-
-    return BeforeValidator(parse)
-
-
-_as_pem = PlainSerializer(lambda key: key.pem())
-SigningKey = Annotated[PublicKey, _key_of(Purpose.SIGNING), _as_pem]
-RecipientKey = Annotated[PublicKey, _key_of(Purpose.RECIPIENT), _as_pem]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class Validity(_Part):
-    """When a key counts: from `since` until before `until`; None is open."""
-
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-    note: str = Field("", max_length=200)
-
-    def holds(self, at: datetime.datetime) -> bool:
-        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
-
-
-class Recipient(Validity):
-    key: RecipientKey
-
-
-class Collector(Validity):
-    key: SigningKey
-
-
-class LaneKey(Validity):
-    key: SigningKey
-
-
-class Lane(_Part):
-    """keys: those the lane may sign with; epochs: beginnings without a link that the owner knows of, in hex; rotate:
-    the lane shall make itself a new key and ask for it."""
-
-    keys: tuple[LaneKey, ...] = Field(max_length=16)
-    epochs: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...] = Field((), max_length=256)
-    rotate: bool = False
-
-
-class Revocation(_Part):
-    """A key that counts for nothing that was signed from `at` on."""
-
-    kid: str = Field(pattern=r"^[0-9a-f]{32}$")
-    at: AwareDatetime
-    reason: str = Field("", max_length=200)
-
-
-class ModelBundle(_Part):
-    """The models that lanes read plates with: targets `models/NAME/FILE`. The name changes with the content."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    files: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")], ...] = Field(max_length=8)
-
-
-class Terms(_Part):
-    """What a policy says."""
-
-    recipients: tuple[Recipient, ...] = Field((), max_length=32)
-    collectors: tuple[Collector, ...] = Field((), max_length=64)
-    lanes: dict[str, Lane] = Field({}, max_length=10_000)
-    revoked: tuple[Revocation, ...] = Field((), max_length=10_000)
-    aim_picture: bool = False
-    """Whether a technician may see the mosaic of `sealane aim --picture`."""
-    model: ModelBundle | None = None
-    """None: the models that come with the software."""
-
-    def revokes(self, key: PublicKey, at: datetime.datetime) -> bool:
-        return any(one.kid == key.kid.hex() and one.at <= at for one in self.revoked)
-
-
-class Policy(Terms):
-    """One edition of the owner's word. Append-only: a record names the edition (`version`) that it was sealed under."""
-
-    version: int = Field(ge=1)
-    issued: AwareDatetime
-    recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=32)
-
-    def recipients_at(self, at: datetime.datetime) -> tuple[PublicKey, ...]:
-        """Whom to seal for. If none holds at that time, those that held last: a record must never have no reader."""
-        holding = [one.key for one in self.recipients if one.holds(at) and not self.revokes(one.key, at)]
-        if holding:
-            return tuple(holding)
-        kept = [one for one in self.recipients if not self.revokes(one.key, at)] or list(self.recipients)
-        last = max((one.until or at for one in kept), default=at)
-        return tuple(one.key for one in kept if (one.until or at) == last)
-
-    def collectors_at(self, at: datetime.datetime) -> tuple[PublicKey, ...]:
-        """Whose receipts count."""
-        return tuple(one.key for one in self.collectors if one.holds(at) and not self.revokes(one.key, at))
-
-    def lane_keys_at(self, lane: str, at: datetime.datetime) -> tuple[PublicKey, ...]:
-        """Which keys `lane` may sign with."""
-        enrolled = self.lanes.get(lane)
-        if enrolled is None:
-            return ()
-        return tuple(one.key for one in enrolled.keys if one.holds(at) and not self.revokes(one.key, at))
-
-    def to_json(self) -> bytes:
-        return self.model_dump_json(indent=1).encode()
-
-
-def parse_policy(data: bytes) -> Policy:
-    """The policy in a target file. PolicyMalformed, naming the fields that are wrong."""
-    if len(data) > MAX_POLICY_BYTES:
-        raise PolicyMalformed(f"{len(data)} bytes, more than {MAX_POLICY_BYTES}")
-    try:
-        return Policy.model_validate_json(data)
-    except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, item['loc']))}: {clean(item['msg'])}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise PolicyMalformed("; ".join(clean(what) for what in wrong[:5])) from error
-
-
-# --- carriers -------------------------------------------------------------------------------------------------------
-
-
-class Carrier(Protocol):
-    """The port: brings files of the repository. It is believed in nothing."""
-
-    def fetch(self, name: str) -> Iterator[bytes] | None:
-        """The file `name` ("metadata/timestamp.json", "targets/policy/current") in pieces; None if it is not there.
-
-        Raises OSError when it can't say.
-        """
-
-
-class DirectoryCarrier:
-    """A copy of the repository in a folder: a USB stick, a network share."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory.resolve()
-
-    def fetch(self, name: str) -> Iterator[bytes] | None:
-        path = (self._directory / name).resolve()
-        if not path.is_relative_to(self._directory):
-            return None
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            return None
-        return _pieces(file)
-
-
-class HttpCarrier:
-    """A copy of the repository on a web server."""
-
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url.rstrip("/")
-
-    def fetch(self, name: str) -> Iterator[bytes] | None:
-        request = urllib.request.Request(f"{self._base_url}/{name}", headers={"User-Agent": "sealane"})  # noqa: S310
-        try:
-            return _pieces(urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S))  # noqa: S310 - TUF judges content
-        except urllib.error.HTTPError as error:
-            if error.code in (403, 404):
-                return None
-            raise
-        except http.client.HTTPException as error:
-            raise OSError("the server's answer is no HTTP") from error
-
-
-class RetainedCarrier:
-    """What came as retained messages under the trust topic. Any thread may `put`; what is carried is bounded."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._files: dict[str, bytes] = {}
-
-    def put(self, name: str, data: bytes) -> None:
-        """Take a file; an empty one is taken away. More than fits is dropped: the next refresh says what lacks."""
-        with self._lock:
-            self._files.pop(name, None)
-            held = sum(map(len, self._files.values()))
-            if data and len(self._files) < MAX_CARRIED_FILES and held + len(data) <= MAX_CARRIED_BYTES:
-                self._files[name] = data
-
-    @property
-    def empty(self) -> bool:
-        """Whether nothing came yet."""
-        with self._lock:
-            return not self._files
-
-    def fetch(self, name: str) -> Iterator[bytes] | None:
-        with self._lock:
-            data = self._files.get(name)
-        return None if data is None else iter((data,))
-
-
-def carrier(source: str) -> DirectoryCarrier | HttpCarrier:
-    """The carrier for a folder or an http(s) address."""
-    return HttpCarrier(source) if source.startswith(("http://", "https://")) else DirectoryCarrier(Path(source))
-
-
-def _pieces(file: IO[bytes] | http.client.HTTPResponse) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(CHUNK_BYTES):
-            yield piece
-
-
-# --- the client -----------------------------------------------------------------------------------------------------
-
-
-class _Kept(_Part):
+class _Kept(Part):
     """floor: the time of the last refresh, which the clock must not be below; expires: when the metadata does."""
 
     floor: AwareDatetime | None = None

@@ -69,10 +69,11 @@ def _show_qr(text: str) -> None:
 def _finish(settings: "LaneConfig", folder: Path, signing_file: Path, tls_file: Path) -> None:
     from cryptography import x509
 
+    from edge.carrier import DirectoryCarrier
     from edge.errors import ConfigInvalid, RequestInvalid, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
     from edge.seal import custody
-    from edge.trust import DirectoryCarrier, Trust
+    from edge.trust import Trust
 
     if settings.trust is None:
         raise ConfigInvalid("lane.toml has no [trust] table; enrolment needs one")

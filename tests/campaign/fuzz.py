@@ -121,7 +121,7 @@ TARGETS: dict[str, Callable[[], Parser]] = {
     "receipt": _receipt,
     "public-key": _public_key,
     "token-uri": lambda: _text(_function("edge.seal.token", "parse_uri")),
-    "policy": lambda: _function("edge.trust", "parse_policy"),
+    "policy": lambda: _function("edge.policy", "parse_policy"),
     "enrolment": lambda: _function("edge.enrolment", "parse"),
     "config": lambda: _file(_function("edge.config", "load")),
     "topic": lambda: _text(_function("edge.mqtt", "split")),
@@ -171,7 +171,7 @@ def seeds(target: str) -> Iterator[bytes]:
 
 
 def _policy() -> bytes:
-    from edge.trust import Collector, Lane, LaneKey, Policy, Recipient, Revocation
+    from edge.policy import Collector, Lane, LaneKey, Policy, Recipient, Revocation
     from tests.sealing import recipient_key, signing_key
 
     now = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)

@@ -25,6 +25,7 @@ from central.lanes import PolicyKeys
 from central.repository import Repository
 from central.store import Store
 from edge import enrolment, keeper
+from edge.carrier import DirectoryCarrier
 from edge.commands.enrol import command as enrol_command
 from edge.config import LaneConfig, load
 from edge.errors import AuthorityRefuses, RequestInvalid, TrustRefused
@@ -37,7 +38,7 @@ from edge.seal import envelope, keys
 from edge.seal.keys import PrivateKey
 from edge.seal.opener import FileOpener
 from edge.seal.signer import FileSigner
-from edge.trust import DirectoryCarrier, Trust
+from edge.trust import Trust
 from tests.integration.lane_site import Site, read, until
 
 

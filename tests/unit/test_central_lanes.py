@@ -7,11 +7,13 @@ import pytest
 
 from central.lanes import KeyDirectory, PolicyKeys, admit, open_lane_keys
 from central.repository import Repository
+from edge.carrier import DirectoryCarrier, RetainedCarrier
 from edge.errors import KeyFileError, LaneForeign, OptionMissing, TrustMissing
+from edge.policy import Lane, LaneKey, Recipient, Revocation
 from edge.seal import envelope
 from edge.seal.envelope import Sealer
 from edge.seal.signer import FileSigner
-from edge.trust import DirectoryCarrier, Lane, LaneKey, Recipient, RetainedCarrier, Revocation, Trust
+from edge.trust import Trust
 from tests.sealing import NOW, READ, recipient_key, signing_key
 
 THEN = datetime.datetime.fromtimestamp(NOW.utc_ns / 1e9, datetime.UTC)

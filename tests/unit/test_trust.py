@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from central.repository import FRESH_DAYS, Repository
+from edge.carrier import DirectoryCarrier, RetainedCarrier
 from edge.errors import (
     AuthorityExists,
     AuthorityMissing,
@@ -25,19 +26,10 @@ from edge.errors import (
     TrustRefused,
     TrustUnreachable,
 )
+from edge.policy import Collector, Lane, LaneKey, Recipient, Revocation, parse_policy
 from edge.seal.keys import KeyType, PublicKey
 from edge.seal.signer import FileSigner
-from edge.trust import (
-    Collector,
-    DirectoryCarrier,
-    Lane,
-    LaneKey,
-    Recipient,
-    RetainedCarrier,
-    Revocation,
-    Trust,
-    parse_policy,
-)
+from edge.trust import Trust
 from tests.sealing import recipient_key, signing_key
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -368,7 +360,7 @@ def test_retained_messages_carry_the_repository_and_empty_ones_take_away(trust: 
 
 
 def test_what_is_carried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.trust.MAX_CARRIED_BYTES", 10)
+    monkeypatch.setattr("edge.carrier.MAX_CARRIED_BYTES", 10)
     carrier = RetainedCarrier()
     carrier.put("a", b"12345678")
     carrier.put("b", b"123")
