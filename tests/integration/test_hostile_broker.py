@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from central.tail import Watcher
+from central.watcher import Watcher
 from edge.cbor import encode
 from edge.errors import ReceiptRefused
 from edge.outbox import Outbox

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from central.tail import Line, Watcher, _cells
+from central.screen import cells
+from central.watcher import Line, Watcher
 from edge.record import GapRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState, Finding
@@ -50,7 +51,7 @@ def hear(tail: Watcher, messages: Sequence[Envelope]) -> list[Line | None]:
 
 
 def text(line: Line) -> str:
-    return " ".join(cell.plain for cell in _cells(line) if cell.plain)
+    return " ".join(cell.plain for cell in cells(line) if cell.plain)
 
 
 def test_each_kind_of_record_is_shown_in_its_own_words() -> None:
