@@ -1,8 +1,8 @@
 """Confinement: what this process can no longer do, whatever code runs in it. Called once, before numpy or OpenCV.
 
 Landlock (the kernel's own sandbox; no privilege needed) denies writing outside the state directory and /dev, running
-any program, and TCP to ports that lane.toml does not name. The process can't be dumped, traced by its own uid, or
-swapped out. Each measure is asked for, then reported as it is: nothing is assumed.
+any program, TCP to ports that lane.toml does not name, and listening on a port of its choice. The process can't be
+dumped, traced by its own uid, or swapped out. Each measure is asked for, then reported as it is: nothing is assumed.
 
 Sources: kernel Documentation/userspace-api/landlock.rst and uapi/linux/landlock.h (ABI 1 to 7), prctl(2), mlockall(2).
 """

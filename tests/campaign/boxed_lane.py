@@ -36,7 +36,7 @@ PAUSE_S = 0.8
 DRAIN_S = 20.0
 TRACED = (
     "open,openat,openat2,creat,memfd_create,mknod,mknodat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,"
-    "socket,connect,sendto,sendmsg,execve,execveat,io_uring_setup"
+    "socket,connect,listen,sendto,sendmsg,execve,execveat,io_uring_setup"
 )
 
 
@@ -163,7 +163,7 @@ address = 1
 driver = "files"
 [camera.device]
 path = "{self.frames}"
-hold_s = 1.5
+hold_s = 10
 
 [broker]
 host = "127.0.0.1"
@@ -235,7 +235,7 @@ def _start(command: list[str], state: Path, log: Path, trace: Path | None, leak_
         f"mkdir -p {tree}; mount --move $hold {tree}; rmdir $hold\n"
         for tree, gate in trees.items()
     )
-    tracer = ["strace", "-f", "-y", "--seccomp-bpf", "-s", "64", "-e", f"trace={TRACED}", "-o", str(trace)]
+    tracer = ["strace", "-f", "-yy", "--seccomp-bpf", "-s", "64", "-e", f"trace={TRACED}", "-o", str(trace)]
     memory, privileges = _memory_lock()
     as_service = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *privileges]
     environment = {
@@ -347,7 +347,7 @@ def _run(*command: str) -> None:
 
 
 def parse_trace(text: str) -> Trace:
-    """strace -f -y: one call a line, or two (`<unfinished ...>` and `resumed`) where threads took turns."""
+    """strace -f -yy: one call a line, or two (`<unfinished ...>` and `resumed`) where threads took turns."""
     trace, unfinished = Trace(), dict[str, str]()
     for line in text.splitlines():
         pid, _, call = line.partition(" ")
@@ -375,6 +375,8 @@ def _note(trace: Trace, name: str, arguments: str, result: str, rest: str) -> No
                 trace.executed.append(_quoted(arguments))
         case "connect" | "sendto" | "sendmsg":
             trace.destinations.update(_addresses(arguments))
+        case "listen":
+            trace.other.add(f"listen {arguments.partition('<')[2].partition(':')[0]}")
         case "socket":
             trace.other.add(f"socket {arguments.split(',')[0]}")
         case _:

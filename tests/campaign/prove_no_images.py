@@ -45,6 +45,7 @@ WRITTEN_CAP = 1 << 20
 MAX_STATE_BYTES = 2048
 MAX_LOG_LINE = 400
 OUTBOX_FILES = ("outbox.sqlite", *(f"outbox.sqlite{end}" for end in ("-wal", "-journal", ".ballast", ".ballast.part")))
+SOCKETS = {"socket AF_UNIX", "socket AF_INET", "socket AF_INET6", "listen UNIX-STREAM"}
 NAME_CACHE = "UNIX /var/run/nscd/socket"
 """glibc asks there for names first; nobody answers on a lane box."""
 IMAGE_MAGIC = re.compile(
@@ -176,10 +177,9 @@ def _network(evidence: Evidence, canaries: Canaries, site: Site) -> Iterator[str
         yield f"spoke to {destination}"
     if broker not in evidence.trace.destinations:
         yield "the trace did not see the broker"
-    for kind in sorted(
-        evidence.trace.other & {"socket AF_PACKET", "socket AF_NETLINK", "socket AF_VSOCK", "socket AF_ALG"}
-    ):
-        yield f"opened a {kind}"
+    for kind in sorted(evidence.trace.other - SOCKETS):
+        if kind.startswith(("socket ", "listen ")):
+            yield f"made a {kind}"
 
 
 def _programs(evidence: Evidence, canaries: Canaries, site: Site) -> Iterator[str]:

@@ -125,17 +125,19 @@ def test_no_program_can_be_run(state: Path) -> None:
 
 
 @pytest.mark.skipif(landlock_abi() < 4, reason="THIS KERNEL'S LANDLOCK HAS NO TCP RULES: nothing was proven here")
-def test_tcp_goes_to_named_ports_only_and_nothing_listens(state: Path) -> None:
+def test_tcp_goes_to_named_ports_only_and_no_port_can_be_chosen_to_listen_on(state: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as named, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = [named.getsockname()[1], other.getsockname()[1]]
+        with socket.create_server(("127.0.0.1", 0)) as briefly:
+            free = briefly.getsockname()[1]
+        ports = [named.getsockname()[1], other.getsockname()[1], free]
         assert outcome(
             """
-            named, other = map(int, sys.argv[2:])
+            named, other, free = map(int, sys.argv[2:])
             lock(ports=[named])
             print(json.dumps([
                 tried(lambda: socket.create_connection(("127.0.0.1", named))),
                 tried(lambda: socket.create_connection(("127.0.0.1", other))),
-                tried(lambda: socket.create_server(("127.0.0.1", 0))),
+                tried(lambda: socket.create_server(("127.0.0.1", free))),
             ]))
             """,
             state,

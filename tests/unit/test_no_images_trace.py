@@ -15,6 +15,7 @@ TRACE = """\
 81 connect(6<TCP:[4242]>, {sa_family=AF_INET, sin_port=htons(8883), sin_addr=inet_addr("192.0.2.1")}, 16) = -1 EAGAIN
 84 connect(9, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT (No such file or directory)
 84 sendto(9, "", 0, {sa_family=AF_INET6, sin6_port=htons(53), inet_pton(AF_INET6, "2001:db8::1", &sin6_addr)}, 28) = 1
+84 listen(9<UNIX-STREAM:[4343]>, 4) = 0
 84 symlink("a", "/state/c") = 0
 84 +++ exited with 0 +++
 """
@@ -39,4 +40,4 @@ def test_every_address_spoken_to_is_a_destination_also_when_nobody_answered() ->
 def test_programs_that_were_run_sockets_and_other_ways_out_are_listed() -> None:
     trace = parse_trace(TRACE)
     assert trace.executed == ["/usr/bin/python3"]
-    assert trace.other == {"socket AF_INET", "symlink"}
+    assert trace.other == {"socket AF_INET", "listen UNIX-STREAM", "symlink"}
