@@ -1,20 +1,42 @@
+import re
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge.config import LaneConfig, check, load
+from edge.config import Broker, Camera, Keys, Lane, LaneConfig, Loop, Reading, State, Trust, check, load
 from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "lane.toml"
+TABLES = (Lane, Loop, Camera, Reading, Broker, Keys, Trust, State)
+SECTIONS = {*LaneConfig.model_fields, "device"} - {"confine"}
+DRIVERS = ("sealane.loop", "sealane.camera")
 
 
 def test_the_example_in_the_documentation_is_valid() -> None:
     config = load(EXAMPLE)
     assert config.lane.id == "gate-7"
     assert config.loop.driver == "contact"
+
+
+def test_the_example_names_every_setting_with_its_default() -> None:
+    shown: dict[str, list[str]] = {}
+    for name, value in re.findall(r"^(?:# )?(\w+) = (.*?)(?: +#.*)?$", EXAMPLE.read_text(), re.MULTILINE):
+        shown.setdefault(name, []).append(value)
+    for model in (
+        LaneConfig,
+        *TABLES,
+        *(driver.load().Settings for kind in DRIVERS for driver in entry_points(group=kind)),
+    ):
+        for name, field in model.model_fields.items():
+            if name in SECTIONS:
+                continue
+            assert name in shown, f"{model.__name__}.{name}"
+            if isinstance(field.default, (bool, int, float, str)):
+                assert field.default in [tomllib.loads(f"x = {value}")["x"] for value in shown[name]], name
 
 
 def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
