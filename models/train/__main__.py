@@ -90,10 +90,11 @@ def detector(plates: Plates = None, work: Work = _WORK) -> None:
 @app.command()
 def export(plates: Plates = None, work: Work = _WORK) -> None:
     """Reader weights -> checkpoint, int8 model, temperatures, manifest (a minute)."""
-    from models.train import manifest
+    import torch
+
+    from models.train import checkpoint, manifest
     from models.train.calibrate import temperatures
     from models.train.export import export as write
-    from models.train.export import save_checkpoint
     from models.train.net import ALPHABET
     from models.train.photos import held_out, training
     from models.train.render import REGIONS
@@ -110,7 +111,7 @@ def export(plates: Plates = None, work: Work = _WORK) -> None:
         "characters_output": 0, "issuer_output": 1,
     }  # fmt: skip
     entry |= temperatures(fresh, work / "pool", held_out(plates) if plates else [])
-    save_checkpoint(weights, CHECKPOINT)
+    checkpoint.save(torch.load(weights, weights_only=True), CHECKPOINT)
     fresh.replace(MODELS / "ocr.tflite")  # the daemon refuses one without the other, so both change at once
     manifest.update("ocr", entry, version=time.strftime(f"{VERSION}-%Y%m%d%H%M", time.gmtime()))
     console.print({key: entry[key] for key in ("temperature", "issuer_temperature")})

@@ -21,10 +21,9 @@ _CALIBRATION_VIEWS = 400
 
 
 def load(weights: Path) -> PlateNet:
-    """The network with the weights of a checkpoint (half floats are widened), in evaluation mode."""
-    state = {k: v.float() if v.is_floating_point() else v for k, v in torch.load(weights, weights_only=True).items()}
+    """The network with averaged weights as training left them, in evaluation mode."""
     net = PlateNet()
-    net.load_state_dict(state)
+    net.load_state_dict(torch.load(weights, weights_only=True))
     net.eval()
     return net
 
@@ -39,13 +38,6 @@ def export(weights: Path, model: Path, pool: Path, photos: list[Photo], *, scrat
     work.load_quantization_recipe(recipe.static_wi8_ai8())
     feed = [{"args_0": picture} for picture in _calibration(pool, photos)]
     work.quantize(work.calibrate({"serving_default": feed})).export_model(str(model), overwrite=True)
-
-
-def save_checkpoint(weights: Path, checkpoint: Path) -> None:
-    """The averaged weights as half floats, small enough to be kept beside the code."""
-    state = torch.load(weights, weights_only=True)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, checkpoint)
 
 
 class _Deployed(nn.Module):  # type: ignore[misc]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.train import views
+from models.train import checkpoint, views
 from models.train.net import ALPHABET, BLANK, STEPS, PlateNet
 from models.train.photos import Photo
 from models.train.pool import Labelled, pool_parts, pool_plates
@@ -109,7 +109,7 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         seen = int(state["seen"])
     elif start_from is not None:
-        weights = torch.load(start_from, weights_only=True)
+        weights = checkpoint.load(start_from)
         net.load_state_dict(weights)
         average.load_state_dict(weights)
     read = nn.CTCLoss(blank=BLANK, zero_infinity=True)
