@@ -36,14 +36,14 @@ from models.train.scene import (
     render_textures,
 )
 
-WIDTH, HEIGHT = 608, 448
+WIDTH, HEIGHT = 576, 448
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
 CALIBRATION = 100
 THRESHOLD = 0.4
 """Score below which the reader drops a detection."""
-CANVASES = ((416, 320), (512, 384), (608, 448))
+CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
-BATCH_PIXELS = 16 * 416 * 320
+BATCH_PIXELS = 5 * 448 * 320
 BACKDROPS = 400
 RENDERED = 5000
 """Distinct rendered plates that scenes are made of."""
@@ -72,7 +72,7 @@ def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
 
 
 class DetectorNet(nn.Module):  # type: ignore[misc]
-    """(n, 1, H, W) grey in [0, 1], sides a multiple of 32 -> three maps at stride 8, channels first:
+    """(n, 1, H, W) grey in [0, 1], sides multiples of 64 -> three maps at stride 8, channels first:
     score (1, logits), box (4: centre offset x y in cells, log of width and height in cells) and corners (8: each
     corner's x y from the box's own corner, in box widths and heights, clockwise from the plate's top left)."""
 
@@ -82,6 +82,8 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
         self.down8 = _stage(24, 48, 2)
         self.down16 = _stage(48, 96, 3)
         self.down32 = _stage(96, 128, 2)
+        self.down64 = _stage(128, 64, 2)
+        self.side64 = _conv(64, 64, kernel=1)
         self.side32 = _conv(128, 64, kernel=1)
         self.side16 = _conv(96, 64, kernel=1)
         self.side8 = _conv(48, 64, kernel=1)
@@ -95,7 +97,9 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
     def forward(self, x: Any) -> tuple[Any, Any, Any]:
         c8 = self.down8(self.stem(x))
         c16 = self.down16(c8)
-        p32 = self.side32(self.down32(c16))
+        c32 = self.down32(c16)
+        # Stride 64 is for plates that fill the picture: the other stages don't see both ends of one.
+        p32 = self.side32(c32) + _twice(self.side64(self.down64(c32)))
         p16 = self.merge16(self.side16(c16) + _twice(p32))
         p8 = self.merge8(self.side8(c8) + _twice(p16))
         return self.score(p8), self.box(p8), self.corners(p8)
@@ -237,7 +241,7 @@ def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
         optimiser.step()
         seen += len(images)
         step += 1
-        keep = min(0.998, (seen + 16) / (seen + 160))
+        keep = min(0.999, (seen + 16) / (seen + 160))
         with torch.no_grad():
             for key, value in net.state_dict().items():
                 if value.dtype.is_floating_point:
