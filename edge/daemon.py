@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,7 @@ class Daemon:
             {
                 "status": self._health.state,
                 "visits": lambda: list(self._recent),
+                "confinement": lambda: [asdict(measure) for measure in self._confinement.measures],
                 **self._aim.handlers(),
             },
         )
@@ -351,6 +352,7 @@ class Daemon:
             loop="lost" if self._machine.state is State.BLIND else "ok",
             outbox=self._outbox.depth,
             frames=self._feed.frames,
+            broker=self._publisher.status.error or "ok",
         )
 
     def _hear(self, event: LoopEvent) -> None:

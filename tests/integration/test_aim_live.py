@@ -133,6 +133,16 @@ def test_the_state_says_how_the_lane_is_confined(lane: Running) -> None:
     assert "confine confined" in lane.log.read_text()
 
 
+def test_the_doctor_finds_the_broker_away_and_the_rest_in_order(lane: Running) -> None:
+    until(lambda: ask(lane.control, "status")["broker"] != "ok")
+    told = lane.sealane("doctor", "--json")
+    assert told.returncode == 1
+    wrong = {line["what"]: line for line in map(json.loads, told.stdout.splitlines()) if not line["good"]}
+    assert set(wrong) - {"swap", "memory-locked"} == {"broker"}  # the machine's own business
+    assert wrong["broker"]["found"].startswith("MQTT-")
+    assert wrong["broker"]["do"]
+
+
 def test_aim_shows_gauges_in_a_terminal_and_ends_its_session_on_ctrl_c(lane: Running) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

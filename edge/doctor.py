@@ -1,0 +1,62 @@
+"""What the running lane and its box lack, each with what to do. Pure: what the daemon said in, checks out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge.errors import catalogue
+from edge.passage import FaultKind
+
+MANY_WAITING = 100
+"""More messages than this that wait for a receipt are a sign, not a moment."""
+
+_HINTS = {error.code: error.hint for error in catalogue()}
+_LOOP_FAULTS = {
+    FaultKind.DETECTOR: "Read the detector's own display; check the loop's feeder for breaks.",
+    FaultKind.STUCK: "Look for a parked vehicle; if the lane is empty, reset the detector.",
+    FaultKind.LOST: "Check the detector's power and the serial line; the log has the code.",
+}
+_MEASURES = {
+    "writes": "Start it with systemd/sealane@.service, or use a kernel with Landlock.",
+    "memory-locked": "Start it with systemd/sealane@.service (LimitMEMLOCK=infinity).",
+    "syscall-filter": "Start it with systemd/sealane@.service.",
+}
+_NEWER_KERNEL = "Nothing is wrong; a kernel with a newer Landlock would have it."
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at. `do`: what to do about it, empty where it is good."""
+
+    what: str
+    good: bool
+    found: str
+    do: str = ""
+
+
+def checks(status: Mapping[str, Any], measures: Sequence[Mapping[str, Any]], swaps: Sequence[str]) -> Iterator[Check]:
+    """status, measures: as the daemon answers the verbs "status" and "confinement"; swaps: places this box swaps to."""
+    faults = dict(status["faults"])
+    if (broker := status.get("broker", "ok")) != "ok":
+        faults["broker"] = broker
+    for source in sorted({"loop", "camera", "broker"} - set(faults)):
+        yield Check(source, True, "ok")
+    for source, code in sorted(faults.items()):
+        yield Check(source, False, code, _HINTS.get(code) or _LOOP_FAULTS.get(code, "The log has more."))
+    waiting = status.get("outbox", 0)
+    if waiting > MANY_WAITING:
+        do = "See that the broker and a collector run, and that the collector knows this lane's key."
+        yield Check("outbox", False, f"{waiting} messages wait for a receipt", do)
+    else:
+        yield Check("outbox", True, f"{waiting} waiting")
+    if not measures:
+        yield Check("confinement", False, "off", 'Take confine = "off" out of lane.toml.')
+    for measure in measures:
+        good = measure["on"] or not measure["needed"]
+        do = "" if measure["on"] else _MEASURES.get(measure["name"], _NEWER_KERNEL)
+        yield Check(measure["name"], good, measure["why"] if measure["on"] else f"off: {measure['why']}", do)
+    if swaps:
+        do = "A box beside a lane needs no swap: sudo swapoff -a, and take it out of /etc/fstab."
+        yield Check("swap", False, ", ".join(swaps), do)
+    else:
+        yield Check("swap", True, "none")

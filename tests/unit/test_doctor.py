@@ -1,0 +1,55 @@
+"""The doctor names what is wrong with its code, and what to do about it."""
+
+from typing import Any
+
+import pytest
+
+from edge.doctor import Check, checks
+from edge.errors import CameraSilent
+
+WELL: dict[str, Any] = {"faults": {}, "broker": "ok", "outbox": 2, "loop": "ok", "camera": "ok"}
+CONFINED = [{"name": "writes", "on": True, "why": "Landlock ABI 7", "needed": True}]
+
+
+def bad(status: dict[str, Any], measures: list[dict[str, Any]] = CONFINED, swaps: tuple[str, ...] = ()) -> list[Check]:
+    return [check for check in checks(status, measures, swaps) if not check.good]
+
+
+def test_a_lane_in_order_has_nothing_to_do() -> None:
+    assert bad(WELL) == []
+    assert all(check.do == "" for check in checks(WELL, CONFINED, ()))
+
+
+def test_a_fault_with_a_code_comes_with_the_hint_of_that_code() -> None:
+    (check,) = bad({**WELL, "faults": {"camera": CameraSilent.code}})
+    assert (check.what, check.found, check.do) == ("camera", CameraSilent.code, CameraSilent.hint)
+
+
+@pytest.mark.parametrize(("fault", "do"), [("detector", "feeder"), ("stuck-on", "parked"), ("lost", "serial line")])
+def test_each_fault_of_the_loop_says_where_to_look(fault: str, do: str) -> None:
+    (check,) = bad({**WELL, "faults": {"loop-0": fault}})
+    assert do in check.do
+
+
+def test_a_broker_in_trouble_and_an_outbox_that_fills_are_named() -> None:
+    assert [check.what for check in bad({**WELL, "broker": "MQTT-01", "outbox": 5000})] == ["broker", "outbox"]
+
+
+def test_a_needed_measure_that_is_off_fails_and_one_that_is_not_needed_is_only_told() -> None:
+    measures = [
+        {"name": "memory-locked", "on": False, "why": "the limit is 8192 KiB", "needed": True},
+        {"name": "tcp-ports", "on": False, "why": "Landlock ABI 3 lacks it", "needed": False},
+    ]
+    (check,) = bad(WELL, measures)
+    assert check.what == "memory-locked"
+    assert "LimitMEMLOCK" in check.do
+    assert any(check.what == "tcp-ports" and "newer Landlock" in check.do for check in checks(WELL, measures, ()))
+
+
+def test_no_confinement_at_all_fails() -> None:
+    assert [check.what for check in bad(WELL, [])] == ["confinement"]
+
+
+def test_swap_on_the_box_fails() -> None:
+    (check,) = bad(WELL, swaps=("/dev/zram0",))
+    assert check.found == "/dev/zram0"
