@@ -17,6 +17,8 @@ from edge.reading.region import ranked
 from edge.reading.runtime import Network
 from models.train import views
 from models.train.photos import Photo
+from models.train.pool import mounted
+from models.train.render import render_plate
 from models.train.sheet import tiled
 
 _FOLD = str.maketrans("OQI", "001")
@@ -101,6 +103,22 @@ def reliability(reads: list[Read]) -> list[tuple[str, ...]]:
             right = share(sum(read.folded for read in mine), len(mine))
             rows.append((f"{low:g}", f"{min(high, 1):g}", str(len(mine)), f"{mean:.3f}", right))
     return rows
+
+
+def failures(ocr: Ocr, file: Path, *, tried: int = 600, seed: int = 17) -> tuple[int, int]:
+    """Read `tried` rendered plates through bad optics; a sheet of those misread, and (misread, tried)."""
+    rng = np.random.default_rng(seed)
+    cells = []
+    wrong = 0
+    for _ in range(tried):
+        view = views.rendered_view(rng, plate := mounted(rng, render_plate(rng)))
+        seen = ocr.read(view)
+        text, confidence = beam_search(seen.log_probs, seen.alphabet)[0]
+        if fold(text) != fold(plate.text):
+            wrong += 1
+            cells.append((view, f"{plate.text} > {text} {confidence:.2f}"))
+    cv2.imwrite(str(file), tiled(cells[:54], 9), [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return wrong, tried
 
 
 def sheet(reads: list[Read], file: Path) -> None:

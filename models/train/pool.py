@@ -39,6 +39,14 @@ class Labelled:
     regions: frozenset[str]
 
 
+_BOX = (float(MARGIN_X), float(MARGIN_Y), float(PLATE_W), float(PLATE_H))
+
+
+def mounted(rng: np.random.Generator, plate: RenderedPlate) -> Labelled:
+    """A rendered plate as the pool would hold it."""
+    return Labelled(mount(rng, plate), _BOX, plate.text, frozenset({plate.region}))
+
+
 def render_pool(folder: Path, count: int, seed: int) -> Iterator[int]:
     """Render `count` plates into parts; parts that exist are kept. Yields the number of plates there, part by part."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,12 +73,11 @@ def pool_parts(folder: Path) -> list[Path]:
 def pool_plates(parts: list[Path]) -> list[Labelled]:
     """Every plate of the parts; the pictures stay on disk until they are looked at."""
     plates = []
-    box = (float(MARGIN_X), float(MARGIN_Y), float(PLATE_W), float(PLATE_H))
     for part in parts:
         pictures = np.load(part, mmap_mode="r")
         rows = json.loads(part.with_suffix(".json").read_text())
         for picture, row in zip(pictures, rows, strict=True):
-            plates.append(Labelled(picture, box, row["text"], frozenset({row["region"]})))
+            plates.append(Labelled(picture, _BOX, row["text"], frozenset({row["region"]})))
     return plates
 
 
