@@ -17,6 +17,8 @@ DURATION_S = 600.0
 """A session is over after this long; starting again is another session."""
 PERIOD_S = 0.5
 FRAME_TIMEOUT_S = 0.5
+STOP_S = 5.0
+"""Longest wait for a session to end: a frame that is being looked at."""
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +88,10 @@ class AimSession:
             return {"left_s": max(0.0, self._until_s - time.monotonic()), "loop": self._loop(), "view": self._view}
 
     def stop(self) -> None:
-        """End the session that runs, if one does; returns when it is over."""
+        """End the session that runs, if one does."""
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(STOP_S)
             self._thread = None
 
     def _run(self, picture: bool, stop: threading.Event) -> None:

@@ -36,10 +36,12 @@ def command(
         with serve(port, lambda: control.ask(path, "aim-view")) if picture else nullcontext() as address:
             if address:
                 console.print(f"The page: {address}  (from a laptop: ssh -L {port}:localhost:{port} BOX)")
-            with Live(console=console, refresh_per_second=4) as live, suppress(KeyboardInterrupt):
-                while (answer := control.ask(path, "aim-view"))["left_s"] > 0:
-                    live.update(_gauges(answer))
+            with Live(console=console, refresh_per_second=4) as live:
+                while True:
+                    live.update(_gauges(control.ask(path, "aim-view")))
                     time.sleep(REFRESH_S)
+    except (KeyboardInterrupt, ControlRefused):  # by hand, or because the time is over
+        console.print("The session is over.")
     finally:
         with suppress(ControlRefused):  # it was over already
             control.ask(path, "aim-stop")
