@@ -87,8 +87,8 @@ def load_textures(plates: Path) -> list[Grey]:
     for name in TEXTURE_SETS:
         for image_name, rows in read_labels(plates / name).items():
             if not rows[0]["dev"]:
-                image = cv2.imread(str(plates / name / image_name), cv2.IMREAD_GRAYSCALE)
-                textures.append(np.asarray(image[2:-2, 2:-2], np.uint8))
+                image = np.asarray(cv2.imread(str(plates / name / image_name), cv2.IMREAD_GRAYSCALE), np.uint8)
+                textures.append(image[2:-2, 2:-2])
     return textures
 
 
@@ -157,11 +157,13 @@ class Composer:
         rng = self._rng
         kind = rng.random() if self._scenes else rng.uniform(0.84, 0.94)
         negative = kind > 0.92
-        scene = (self._negatives if negative or kind > 0.84 else self._scenes)[
-            rng.integers(len(self._negatives if negative or kind > 0.84 else self._scenes))
-        ]
+        drawn_from = self._negatives if negative or kind > 0.84 else self._scenes
+        scene = drawn_from[int(rng.integers(len(drawn_from)))]
         matrix = self._placement(scene, width, height)
-        image = cv2.warpAffine(scene.image, matrix, (width, height), flags=_interpolation(matrix), borderValue=PAD)
+        image = np.asarray(
+            cv2.warpAffine(scene.image, matrix, (width, height), flags=_interpolation(matrix), borderValue=PAD),
+            np.uint8,
+        )
         boxes = _transform_boxes(scene.boxes, matrix)
         quads, ignored = _visible(boxes, width, height)
         cornered = np.zeros(len(quads), np.bool_)
@@ -214,11 +216,11 @@ class Composer:
     def _texture(self, aspect: float | None) -> Grey:
         rng = self._rng
         if aspect is None:
-            return self._textures[rng.integers(len(self._textures))]
+            return self._textures[int(rng.integers(len(self._textures)))]
         candidates = np.flatnonzero(np.abs(np.log(self._aspects / aspect)) < 0.25)
         if len(candidates) == 0:
             candidates = np.argsort(np.abs(np.log(self._aspects / aspect)))[:20]
-        return self._textures[rng.choice(candidates)]
+        return self._textures[int(rng.choice(candidates))]
 
     def _replace(self, image: Grey, quad: Floats, infrared: bool) -> Floats:
         """Paints over a real plate and puts another in its place, about as large, turned a little."""
@@ -228,8 +230,8 @@ class Composer:
         turned = _turned(self._rng, texture.shape[1] / texture.shape[0], gentle=True)
         bx0, by0, bx1, by1 = _bounds(turned)
         grow = self._rng.uniform(1.0, 1.12)
-        turned = (turned - [(bx0 + bx1) / 2, (by0 + by1) / 2]) / [bx1 - bx0, by1 - by0]
-        new = (turned * [w * grow, h * grow] + [(x0 + x1) / 2, (y0 + y1) / 2]).astype(np.float32)
+        unit = (turned - [(bx0 + bx1) / 2, (by0 + by1) / 2]) / [bx1 - bx0, by1 - by0]
+        new = np.asarray(unit * [w * grow, h * grow] + [(x0 + x1) / 2, (y0 + y1) / 2], np.float32)
         _cover(self._rng, image, (x0 - 0.06 * w, y0 - 0.06 * h, x1 + 0.06 * w, y1 + 0.06 * h))
         self._paste(image, texture, new, infrared)
         return new
@@ -246,7 +248,7 @@ class Composer:
         if 2 * reach[1] > 0.8 * height:
             return None
         centre = rng.uniform(reach, np.array([width, height]) - reach)
-        quad = (turned * size + centre).astype(np.float32)
+        quad = np.asarray(turned * size + centre, np.float32)
         taken = np.concatenate([np.array([_bounds(q) for q in quads], np.float32).reshape(-1, 4), ignored])
         bx0, by0, bx1, by1 = _bounds(quad)
         margin = 0.15 * (bx1 - bx0)
@@ -276,12 +278,9 @@ class Composer:
             return
         target = max(float(np.linalg.norm(quad[1] - quad[0])), 4.0)
         shrink = target / texture.shape[1]
-        if shrink < 0.8:
-            texture = (
-                cv2.resize(texture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-                if min(texture.shape) * shrink >= 2
-                else texture
-            )
+        if shrink < 0.8 and min(texture.shape) * shrink >= 2:
+            shrunk = cv2.resize(texture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+            texture = np.asarray(shrunk, np.uint8)
         th, tw = texture.shape
         edge = np.array([[0, 0], [tw, 0], [tw, th], [0, th]], np.float32)
         perspective = cv2.getPerspectiveTransform(edge, quad - np.array([left, top], np.float32))
@@ -324,7 +323,7 @@ class Composer:
             image = np.asarray(cv2.LUT(image, (curve * 255).astype(np.uint8)), np.uint8)
         if chance[4] < 0.3:
             noise = np.empty(image.shape, np.int16)
-            cv2.randn(noise, 0, float(rng.uniform(2, 16)))
+            cv2.randn(noise, np.zeros(1), np.array([rng.uniform(2, 16)]))
             image = np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8)
         if chance[5] < 0.15:
             _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
@@ -380,7 +379,7 @@ def _turned(rng: np.random.Generator, aspect: float, *, gentle: bool) -> Floats:
     points = corners @ (around_z @ around_x @ around_y).T
     distance = aspect * rng.uniform(2.5, 12)
     flat = points[:, :2] * (distance / (distance + points[:, 2:]))
-    return (flat - (flat.min(0) + flat.max(0)) / 2).astype(np.float32)
+    return np.asarray(flat - (flat.min(0) + flat.max(0)) / 2, np.float32)
 
 
 def _cover(rng: np.random.Generator, image: Grey, box: tuple[float, float, float, float]) -> None:
@@ -402,7 +401,7 @@ def _night(rng: np.random.Generator, image: Grey) -> Grey:
         at = (int(rng.integers(0, width // 4)), int(rng.integers(0, height // 4)))
         cv2.circle(lamps, at, int(rng.integers(1, 6)), float(rng.uniform(200, 2000)), -1)
     lamps = cv2.GaussianBlur(lamps, (0, 0), rng.uniform(1, 6))
-    return np.clip(dark + cv2.resize(lamps, (width, height)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(dark + cv2.resize(lamps, (width, height)), 0, 255), np.uint8)
 
 
 def _motion(rng: np.random.Generator, image: Grey) -> Grey:
