@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,19 +213,20 @@ class Session:
             self._turn(0.2)
         return self._session_present
 
-    def subscribe(self, filters: Iterable[str], *, retained: bool = True) -> None:
+    def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe with QoS 1 and wait for the grant. Raises MqttNotAuthorised, MqttLost, MqttUnreachable."""
-        handling = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE if retained else SubscribeOptions.RETAIN_DO_NOT_SEND
-        topics = [(name, SubscribeOptions(qos=1, retainHandling=handling)) for name in filters]
-        _, packet_id = self._client.subscribe(topics)
+        _, packet_id = self._client.subscribe([(name, SubscribeOptions(qos=1)) for name in filters])
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while packet_id is not None and packet_id not in self._subscribed:
-            if self._lost is not None:
+        while packet_id not in self._subscribed:
+            if packet_id is None or self._lost is not None:
                 raise self._lost_error()
             if time.monotonic() > deadline:
                 raise MqttUnreachable(f"{self._where} did not answer a subscription")
             self._turn(0.2)
-        for (name, _), reason in zip(topics, self._subscribed.pop(packet_id or 0, []), strict=False):
+        reasons = self._subscribed[packet_id]
+        if len(reasons) != len(filters):
+            raise MqttLost(f"{self._where} answered another number of subscriptions")
+        for name, reason in zip(filters, reasons, strict=True):
             if reason.is_failure:
                 raise MqttNotAuthorised(f"{self._where} refused the subscription to {name}: {clean(reason)}")
 

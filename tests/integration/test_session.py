@@ -87,6 +87,21 @@ def test_a_second_client_with_the_same_name_is_told_apart_from_a_lost_line(site:
             use(session)
 
 
+@pytest.mark.parametrize(
+    ("suback", "error"),
+    [("90 05 00 01 00 01 87", MqttNotAuthorised), ("90 04 00 01 00 01", MqttLost), ("e0 02 8b 00", MqttLost)],
+)
+def test_a_subscription_is_granted_whole_or_is_an_error(site: Site, suback: str, error: type[MqttError]) -> None:
+    with broker_that_says(site, CONNACK, bytes.fromhex(suback)) as session:
+        session.connect()
+        with pytest.raises(error):
+            session.subscribe(["a", "b"])
+        with pytest.raises(MqttError):
+            use(session)
+        with pytest.raises(MqttError):
+            session.subscribe(["a"])
+
+
 def test_what_came_before_the_line_broke_is_handed_over_first(site: Site) -> None:
     with broker_that_says(site, CONNACK + PUBLISH_TO_A) as session:
         session.connect()
