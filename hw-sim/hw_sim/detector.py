@@ -38,6 +38,8 @@ class Outputs:
         self.fault = [False] * loops
         self.count = 0
         """Vehicles counted on the first loop."""
+        self.passing = False
+        """The level of this moment gives way to another at once."""
         self._listeners: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
@@ -45,22 +47,25 @@ class Outputs:
         """`listener` is called in the switching thread after each change."""
         self._listeners.append(listener)
 
-    def switch(self, relays: list[bool], loop: int, on: bool) -> int:
-        """Switch one of `presence` or `fault`; the moment when it happened, monotonic ns."""
+    def switch(self, relays: list[bool], loop: int, *levels: bool) -> int:
+        """Switch one of `presence` or `fault`, through several levels without a pause; when it began, monotonic ns."""
         with self._lock:
-            relays[loop] = on
             at_ns = time.monotonic_ns()
-            for listener in self._listeners:
-                listener()
+            for left, level in zip(reversed(range(len(levels))), levels, strict=True):
+                relays[loop], self.passing = level, left > 0
+                for listener in self._listeners:
+                    listener()
         return at_ns
 
     def bounce(self, relays: list[bool], loop: int, on: bool, chatter_s: float) -> int:
-        """Switch as a contact does: a few times to and fro within `chatter_s`; the moment of the first change."""
+        """Switch as a contact does: a few times to and fro within `chatter_s`; the moment of the first change.
+
+        It never waits at the level that is not meant: on a busy machine that wait may outlast any debouncing.
+        """
         first_ns = self.switch(relays, loop, on)
-        for step in (0.2, 0.15, 0.25, 0.4) if chatter_s else ():
+        for step in (0.35, 0.65) if chatter_s else ():
             time.sleep(chatter_s * step)
-            on = not on
-            self.switch(relays, loop, on)
+            self.switch(relays, loop, not on, on)
         return first_ns
 
 
@@ -73,7 +78,7 @@ class ContactEnd:
         """Raises SimPortTaken."""
         self._outputs = outputs
         self._lines = _Lines(outputs, presence, fault)
-        self._client: tuple[serial.rfc2217.PortManager, socket.socket] | None = None
+        self._client: tuple[serial.rfc2217.PortManager, _Connection] | None = None
         self._lock = threading.RLock()
         try:
             self._listener = socket.create_server((host, port))
@@ -106,17 +111,19 @@ class ContactEnd:
                 continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                manager = serial.rfc2217.PortManager(cast(Any, self._lines), cast(Any, _Connection(client)))
-                self._client = manager, client
-            threading.Thread(target=self._serve, args=(manager, client), name="rfc2217-client", daemon=True).start()
+                connection = _Connection(client)
+                manager = serial.rfc2217.PortManager(cast(Any, self._lines), cast(Any, connection))
+                self._client = manager, connection
+            threading.Thread(target=self._serve, args=(manager, connection), name="rfc2217-client", daemon=True).start()
 
-    def _serve(self, manager: serial.rfc2217.PortManager, client: socket.socket) -> None:
+    def _serve(self, manager: serial.rfc2217.PortManager, client: "_Connection") -> None:
         """Answer the negotiation; the detector listens to no data."""
         try:
-            while received := client.recv(1024):
+            while received := client.read():
                 with self._lock:
                     for _ in manager.filter(received):
                         pass
+                    client.flush()
         except OSError:
             pass  # the client is gone, as a pulled plug is
         finally:
@@ -129,16 +136,29 @@ class ContactEnd:
             if self._client is not None:
                 with contextlib.suppress(OSError):
                     self._client[0].check_modem_lines()
+                    if not self._outputs.passing:
+                        self._client[1].flush()
 
 
 class _Connection:
-    """What the port manager writes to."""
+    """What the port manager writes to. A level that passes goes out together with the one after it."""
 
     def __init__(self, client: socket.socket) -> None:
         self._client = client
+        self._written = bytearray()
+
+    def read(self) -> bytes:
+        return self._client.recv(1024)
 
     def write(self, data: bytes) -> None:
+        self._written += data
+
+    def flush(self) -> None:
+        data, self._written = self._written, bytearray()
         self._client.sendall(data)
+
+    def close(self) -> None:
+        self._client.close()
 
 
 class _Lines:
