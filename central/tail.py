@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,15 @@ LATE_COMMIT_NS = 10_000_000_000
 """A collector's commit may become visible this much later than one that was begun after it."""
 
 
+class KindName(StrEnum):
+    """The kinds of `edge.record.Kind` as people say them."""
+
+    READ = "read"
+    CHECKPOINT = "checkpoint"
+    GAP = "gap"
+    AUDIT = "audit"
+
+
 def command(
     lanes: connection.Lanes = None,
     trust: connection.TrustSource = None,
@@ -45,14 +55,14 @@ def command(
     passphrase_file: PassphraseFile = None,
     collector_key: Annotated[list[Path] | None, typer.Option(help="Public key of a collector, for receipts.")] = None,
     lane: Annotated[list[str] | None, typer.Option(help="Show only this lane.")] = None,
-    kind: Annotated[list[Kind] | None, typer.Option(help="Show only this kind; alarms are always shown.")] = None,
+    kind: Annotated[list[KindName] | None, typer.Option(help="Show only this kind; alarms are always shown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each message.")] = False,
 ) -> None:
     """Show what the lanes say: verified always, opened with the owner's key."""
     opener = _opener(owner_key, passphrase_file) if owner_key is not None else None
     watcher = Watcher(open_lane_keys(lanes, trust, root, trust_state), opener)
     collectors = [keys.load_public(path, Purpose.SIGNING) for path in collector_key or []]
-    wanted = _Wanted(frozenset(lane or ()), frozenset(kind or ()))
+    wanted = _Wanted(frozenset(lane or ()), frozenset(Kind[name.name] for name in kind or ()))
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     screen: Lines | Screen = Lines() if as_json else Screen(watcher, opener is not None)

@@ -134,7 +134,7 @@ def test_kind_and_lane_choose_what_is_shown(site: Site, lane: Lane) -> None:
     with site.collecting(), lane.run(), other.run():
         until(lambda: lane.outbox.depth == other.outbox.depth == 0)
     stored = ("--store", site.store_address, "--json")
-    lines = [json.loads(line) for line in run(site, *stored, "--kind", "r", "--lane", "lane-1").stdout.splitlines()]
+    lines = [json.loads(line) for line in run(site, *stored, "--kind", "read", "--lane", "lane-1").stdout.splitlines()]
     assert [(line["lane"], line["kind"]) for line in lines] == [("lane-1", "r")]
 
 
