@@ -343,6 +343,9 @@ class Bench:
         missing = [row.truth.n for row in tally.rows if row.seen is None]
         if missing:
             self._console.print(f"[bold red]no record[/] of vehicles {missing}", highlight=False)
+        if tally.unmatched:
+            strays = [seen.seq for seen in tally.unmatched]
+            self._console.print(f"[bold red]no vehicle[/] of records {strays}", highlight=False)
         arriving, leaving = tally.latencies_ms()
         for edge, values in (("arriving", arriving), ("leaving", leaving)):
             median, p95 = median_and_p95(values)
