@@ -88,7 +88,7 @@ def plate(
 def frame(*plates: FramePlate, reason: NoRead | None = None, brightness: float = 90.0) -> FrameReading:
     """A 640 x 480 frame with these plates."""
     why = reason or (None if plates else NoRead.NO_PLATE)
-    return FrameReading(plates, len(plates), why, 1.0, brightness, 640, 480)
+    return FrameReading(plates, why, 1.0, brightness, 640, 480)
 
 
 def _step(symbol: str, p: float, other: str = "") -> NDArray[np.float32]:

@@ -30,7 +30,7 @@ class Eye:
             heights = tuple(p.quality.plate_height_px or 0.0 for p in reading.plates)
             return View(
                 measures=Measures(
-                    plates=reading.found,
+                    plates=len(reading.plates),
                     plate_height_px=quality.plate_height_px if quality else None,
                     sharpness=quality.sharpness if quality else None,
                     clipped_share=quality.clipped_share if quality else None,

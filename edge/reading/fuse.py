@@ -62,7 +62,7 @@ class Vote:
     def add(self, reading: FrameReading, exposure_us: float | None, gain: float | None) -> None:
         """One frame, with the camera's own word about it."""
         self._frames += 1
-        self._most_found = max(self._most_found, reading.found)
+        self._most_found = max(self._most_found, len(reading.plates))
         self._brightness += reading.brightness
         if reading.reason is not None:
             self._reasons[reading.reason] += 1
@@ -93,11 +93,10 @@ class Vote:
         """A text, or the reason for none. frames_seen is the number of frames that were added."""
         track = self._leading()
         if track is None:
-            dark = self._reasons[NoRead.TOO_DARK] > self._reasons[NoRead.NO_PLATE]
             brightness = self._brightness / self._frames if self._frames else None
             return PlateReading(
                 text=None,
-                no_read=NoRead.TOO_DARK if dark else NoRead.NO_PLATE,
+                no_read=next((reason for reason, _ in self._reasons.most_common(1)), NoRead.NO_PLATE),
                 frames_seen=self._frames,
                 quality=Quality(brightness=brightness),
             )

@@ -39,8 +39,8 @@ from models.train.scene import (
 WIDTH, HEIGHT = 576, 448
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
 CALIBRATION = 100
-THRESHOLD = 0.4
-"""Score below which the reader drops a detection."""
+THRESHOLD = 0.2
+"""Score from which a detection is a candidate; the reader decides by its text as well."""
 CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
 BATCH_PIXELS = 5 * 448 * 320
