@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from models.train.render import faces
-from models.train.render.canvas import Canvas, RenderedPlate, Rgb, drawn
+from models.train.render.canvas import DIGITS, LETTERS, Canvas, RenderedPlate, Rgb, drawn
 
 W_MM, H_MM = 305, 152
 
@@ -57,26 +57,8 @@ _OLD_PATTERNS = (
     "|###.###|##-####|###|#@-####|@@@ ###|###@@@|#### @"
 )
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
-_STACKED = (
-    "SG",
-    "JO",
-    "PK",
-    "CL",
-    "MC",
-    "SN",
-    "TR",
-    "COM",
-    "NG",
-    "PT",
-    "EV",
-    "AA",
-    "TK",
-    "DV",
-    "18",
-    "10",
-    "TRK",
-    "FD",
-)
+_CODES = "SG JO PK CL MC SN TR COM NG PT EV AA TK DV 18 10 TRK FD"
+_STACKED = tuple(_CODES.split())
 
 
 def render_us(rng: np.random.Generator, code: str) -> RenderedPlate:
@@ -111,9 +93,8 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
     swap = rng.random() < 0.2
     bottom_box = (rng.uniform(60, 90), 152 - rng.uniform(23, 28), rng.uniform(125, 170), rng.uniform(14, 20))
     if rng.random() < 0.12:
-        band = 30 if not swap else 0
-        canvas.rect(0, 0 if not swap else 120, W_MM, 32, _near(rng, _C[str(rng.choice(list("NBGRKM")))]))
-        name_ink = (244, 244, 242) if band or swap else name_ink
+        canvas.rect(0, 120 if swap else 0, W_MM, 32, _near(rng, _C[str(rng.choice(list("NBGRKM")))]))
+        name_ink = _C["W"]
     if rng.random() < 0.96:
         canvas.words(face, name, bottom_box if swap else name_box, name_ink)
     below = issuer.slogans + issuer.places * 2
@@ -156,12 +137,7 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
             room, tall = rng.uniform(150, 245), rng.uniform(16, 26)
             canvas.words(face, words, ((W_MM - room) / 2, y if y < 50 else y + 20 - tall, room, tall), ink)
     text = _serial(rng, issuer) if rng.random() < 0.4 else _old_serial(rng)
-    if not head:
-        centre = canvas.h * 0.42
-    elif not foot:
-        centre = canvas.h * 0.58
-    else:
-        centre = canvas.h * 0.5
+    centre = canvas.h * (0.42 if not head else 0.58 if not foot else 0.5)
     _stamp(rng, canvas, text, ink, rng.uniform(0.9, 1.6), None, centre=centre)
     if rng.random() < 0.3:
         _stickers(rng, canvas, small=True)
@@ -220,14 +196,13 @@ def _serial(rng: np.random.Generator, issuer: Issuer) -> str:
 
 
 def _old_serial(rng: np.random.Generator) -> str:
-    pattern = str(rng.choice(_OLD_PATTERNS.split("|")))
-    return drawn(rng, pattern)
+    return drawn(rng, str(rng.choice(_OLD_PATTERNS.split("|"))))
 
 
 def _vanity(rng: np.random.Generator) -> str:
     if rng.random() < 0.4:
         size = int(rng.choice([2, 3, 4, 5, 6, 7, 7, 7, 8]))
-        text = "".join(str(rng.choice(list("AEIOURSTLNABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))) for _ in range(size))
+        text = "".join(str(rng.choice(list("AEIOURSTLN" + LETTERS + DIGITS))) for _ in range(size))
         return text if size < 5 or rng.random() < 0.5 else f"{text[:3]} {text[3:]}"
     words = [str(rng.choice(_WORDS)) for _ in range(3)]
     text = words[0]
