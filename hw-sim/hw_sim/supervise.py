@@ -44,7 +44,7 @@ class Child:
         self.name = name
         self.starts = 0
         self.failures = 0
-        """How often in a row it failed by itself before it had run for STEADY_S."""
+        """How often in a row it failed by itself; one that had run for STEADY_S begins a new row."""
         self._argv = list(argv)
         self._log = log_dir / f"{name}.log"
         self._env = {**os.environ, **(env or {})}
@@ -95,7 +95,7 @@ class Child:
             began = time.monotonic()
             code = self._run_once()
             quick = 0 if time.monotonic() - began > STEADY_S else quick + 1
-            self.failures = self.failures + 1 if quick and code > 0 else 0
+            self.failures = 0 if code <= 0 else self.failures + 1 if quick else 1
             if not self._stopping.is_set():
                 how = f"ended with {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
                 self._on_change(self, how)
