@@ -15,8 +15,8 @@ from hw_sim.detector import Outputs
 from hw_sim.motion import Motion
 from hw_sim.photos import Photo, photos
 from hw_sim.scenario import Scenario, Trouble
-from hw_sim.vehicle import Vehicle, build
-from models.train.render import STYLES, render_plate
+from hw_sim.vehicle import Vehicle, build, plain_plate
+from models.train.render import STYLES
 
 PHOTO_S = 1.0
 """How long a photograph stands before the camera, on the loop."""
@@ -108,7 +108,7 @@ def _drives(scenario: Scenario) -> Iterator[Drive]:
         rng = np.random.default_rng((traffic.seed, n))
         style = str(rng.choice(traffic.styles)) if traffic.styles else None
         speed_kmh = slowest * (fastest / slowest) ** rng.random()
-        vehicle = build(rng, render_plate(rng, style), night=scenario.camera.night)
+        vehicle = build(rng, plain_plate(rng, style), night=scenario.camera.night)
         motion = Motion(float(speed_kmh / 3.6), vehicle.body.length, stand_s=traffic.stand_s)
         yield Drive(vehicle, motion, scenario.detector.spacing_m)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw_sim.view import Face, Image, Texture
-from models.train.render import RenderedPlate
+from models.train.render import RenderedPlate, render_plate
 
 PX_PER_M = 300
 PLATE_PX_PER_M = 1000
@@ -75,6 +75,14 @@ class Vehicle:
         """(4, 2) the plate's corners on its face, without the holder's edge, m; clockwise from the top left."""
         w, h = self.plate.size_m()
         return np.array([[0, 0], [w, 0], [w, h], [0, h]]) + HOLDER_M * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]])
+
+
+def plain_plate(rng: np.random.Generator, style: str | None = None) -> RenderedPlate:
+    """A plate whose text can be told by looking at it: many typefaces draw O and Q as 0, and I as 1, which is why most
+    issuers leave these letters out of their serials. What a vanity plate with one of them says is known to nobody."""
+    while set("OIQ") & set((plate := render_plate(rng, style)).text):
+        pass
+    return plate
 
 
 def build(rng: np.random.Generator, plate: RenderedPlate, *, night: bool) -> Vehicle:
