@@ -172,12 +172,12 @@ def _log_likelihoods(sighting: _Sighting, texts: list[str]) -> list[float]:
 
 
 def _unlisted(track: list[_Sighting], table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(sightings, 1): log-probability of the text that isn't in the table. Of one sighting, all that is left; several
-    would have to mean one text that none of them lists, so it is less probable than the least that each lists."""
-    if len(track) == 1:
-        left = 1 - np.exp(table).sum(1)
-    else:
-        left = np.array([min([s.plate.confidence, *(a.probability for a in s.plate.alternatives)]) for s in track])
+    """(sightings, 1): log-probability of the text that isn't in the table: at most what the listed ones leave. Several
+    sightings would have to mean one text that none of them lists, so it is also less probable than the least listed."""
+    left = 1 - np.exp(table).sum(1)
+    if len(track) > 1:
+        least = [min([s.plate.confidence, *(a.probability for a in s.plate.alternatives)]) for s in track]
+        left = np.minimum(left, least)
     return np.asarray(np.log(np.clip(left, 1e-9, 1))[:, None], np.float64)
 
 
