@@ -30,6 +30,12 @@ def test_agreeing_frames_settle_early() -> None:
     assert (result.frames_seen, result.frames_used, result.frames_agreeing) == (count, count, count)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 24])
+def test_frames_that_are_certain_of_one_text_make_a_certain_vote(count: int) -> None:
+    certain = frame(plate(characters("AB12CDE", sure=1 - 1e-9)))
+    assert voted(*[certain] * count).confidence > 0.99
+
+
 def test_frames_that_each_misread_another_character_are_right_together() -> None:
     frames = [frame(plate(characters("AB12CDE", confused={i: "X"}))) for i in range(7)]
     assert not any(f.plates[0].text == "AB12CDE" for f in frames)
