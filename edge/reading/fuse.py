@@ -38,7 +38,7 @@ class VoteSettings:
     independence: float = 0.35
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # sightings are told apart by identity: their arrays have no one truth
 class _Sighting:
     plate: FramePlate
     quality: Quality
