@@ -20,7 +20,7 @@ OVERLAP = 0.4
 _UNIT = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Detection:
     """One plate: score 0-1; box x0 y0 x1 y1; quad (4, 2) clockwise from the plate's top left; px of the frame."""
 

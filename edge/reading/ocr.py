@@ -24,7 +24,7 @@ Candidates = list[tuple[str, float]]
 """Texts with their probabilities, best first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Characters:
     """What the network says of one plate.
 

@@ -40,7 +40,7 @@ TOO_DARK = 14.0
 """Mean grey of a frame (0-255) in which nothing can be told apart."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FramePlate:
     """One plate of one frame.
 
