@@ -14,6 +14,7 @@ if [ "$(id -u)" != 0 ]; then
   echo "Install them with: sudo apt-get install --no-install-recommends$missing" >&2
   exit 1
 fi
+echo "Installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086
