@@ -131,6 +131,14 @@ class FrameRing:
                     return None
             return None
 
+    def lease_before(self, before_ns: int, since_ns: int) -> FrameLease | None:
+        """The newest frame taken before `before_ns` and not before `since_ns`, or None."""
+        with self._changed:
+            for slot in reversed(self._held):
+                if slot.info and since_ns <= slot.info.captured_ns < before_ns:
+                    return self._lease(slot, slot.info)
+            return None
+
     def forget_before(self, ns: int) -> None:
         """Wipe every frame taken before `ns` (CLOCK_MONOTONIC): now, or when its last lease ends."""
         with self._changed:

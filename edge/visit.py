@@ -1,5 +1,5 @@
-"""Reads the frames of one visit after the other: those around the loop's edge, then newer ones while the vehicle is
-there, until the vote is settled or a bound is reached; and hands over exactly one reading per visit.
+"""Reads the frames of one visit after the other: newer ones while the vehicle is there, in between those from before
+the loop's edge, until the vote is settled or a bound is reached; and hands over exactly one reading per visit.
 """
 
 import queue
@@ -110,30 +110,38 @@ class VisitReader:
                 self._finish(visit.closed, reading)
 
     def _read_visit(self, visit: _Visit, stop: threading.Event, alive: Callable[[], None]) -> PlateReading:
+        """From the edge on, where the plate is best seen; and while no newer frame is there, back towards `from_ns`."""
         vote, seen, read = self._new_vote(), 0, 0
-        cursor_ns = visit.from_ns
+        oldest_ns = visit.opened.arrival_ns
+        newest_ns = oldest_ns - 1
         while not stop.is_set():
             alive()
             end_ns = self._end_ns(visit)
-            if visit.closed is not None and (vote.settled or cursor_ns >= end_ns or read >= self._settings.max_frames):
-                break
             if vote.settled or read >= self._settings.max_frames:
+                if visit.closed is not None:
+                    break
                 visit.ended.wait(WAIT_S)
                 continue
-            lease = self._ring.lease_next(cursor_ns, WAIT_S)
+            past = newest_ns >= end_ns
+            over = past or (visit.closed is not None and self._clock() > end_ns + TRANSIT_NS)
+            lease = (
+                (None if past else self._ring.lease_next(newest_ns, 0))
+                or self._ring.lease_before(oldest_ns, visit.from_ns)
+                or (None if over else self._ring.lease_next(newest_ns, WAIT_S))
+            )
             if lease is None:
-                if visit.closed is not None and self._clock() > end_ns + TRANSIT_NS:
+                if over:
                     break
                 continue
             with lease:
-                info = lease.info
-                cursor_ns = info.captured_ns
-                if cursor_ns > end_ns:
-                    break
-                seen += 1
-                read += self._add(vote, lease, info)
-            if seen >= DENSE_FRAMES:
-                cursor_ns += (cursor_ns - visit.from_ns) // PACE
+                taken_ns = lease.info.captured_ns
+                if taken_ns <= end_ns:
+                    seen += 1
+                    read += self._add(vote, lease, lease.info)
+            if taken_ns < oldest_ns:
+                oldest_ns = taken_ns
+            else:
+                newest_ns = taken_ns + ((taken_ns - visit.from_ns) // PACE if seen >= DENSE_FRAMES else 0)
         return self._result(vote, seen, read)
 
     def _add(self, vote: Vote, lease: FrameLease, info: FrameInfo) -> int:

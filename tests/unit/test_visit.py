@@ -109,7 +109,7 @@ def closed(at_ns: int, departure_ns: int, name: bytes = b"1" * 16) -> Passage:
     return Passage(name, at_ns, departure_ns, Ending.LEFT)
 
 
-def test_frames_from_before_the_edge_until_after_the_departure_are_read(bench: Bench) -> None:
+def test_frames_are_read_from_the_edge_on_and_then_back_and_until_after_the_departure(bench: Bench) -> None:
     for at in (START - S, START - 400 * MS, START + 100 * MS):
         bench.frame(at)
     bench.visits.open(opened(START))
@@ -118,7 +118,7 @@ def test_frames_from_before_the_edge_until_after_the_departure_are_read(bench: B
     bench.frame(START + 1400 * MS)
     bench.frame(START + 1600 * MS)
     bench.settle(lambda: len(bench.finished) == 1)
-    assert bench.votes[0].stamps == [START - 400 * MS, START + 100 * MS, START + 1400 * MS]
+    assert bench.votes[0].stamps == [START + 100 * MS, START - 400 * MS, START + 1400 * MS]
     passage, reading = bench.finished[0]
     assert passage.departure_ns == START + S
     assert (reading.frames_seen, reading.frames_used) == (3, 3)
