@@ -182,8 +182,9 @@ def test_birth_and_will_carry_the_same_session_number(site: Site) -> None:
             relay.cut()
             until(lambda: hear() == 2)
             relay.mend()
-            until(lambda: hear() == 3)
-    birth, will, again = states[:3]
+            # a birth whose acknowledgement was cut off comes once more before the new one (QoS 1)
+            until(lambda: hear() >= 3 and states[-1]["session"] != states[0]["session"])
+    birth, will, again = states[0], states[1], states[-1]
     assert (birth["online"], will["online"], again["online"]) == (True, False, True)
     assert birth["session"] == will["session"] != again["session"]
     assert birth["software"] == "test"
