@@ -54,4 +54,4 @@ def _hsm_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise TokenUnavailable("python-pkcs11 is not installed: pip install 'sealane[hsm]'") from error
+        raise TokenUnavailable("python-pkcs11 is not installed: pip install '.[hsm]'") from error
