@@ -88,7 +88,7 @@ class DriverUnknown(ConfigError):
 
 class CommandUnavailable(ConfigError):
     code = "CFG-05"
-    hint = "Install the part that brings this command, for example: pip install '.[central]'."
+    hint = "Install the part that brings this command, in the folder of sealane, for example: pip install '.[central]'."
 
 
 class OptionMissing(ConfigError):
@@ -256,7 +256,7 @@ class ModelError(SealaneError):
 
 class RuntimeMissing(ModelError):
     code = "MODEL-01"
-    hint = "Install one runtime: pip install '.[litert]' (or 'sealane[tflite]' on Python 3.11 with numpy 1.x)."
+    hint = "Install one runtime, in the folder of sealane: pip install '.[litert]' (or '.[tflite]' on Python 3.11 with numpy 1.x)."
 
 
 class ManifestInvalid(ModelError):
