@@ -256,7 +256,10 @@ class ModelError(SealaneError):
 
 class RuntimeMissing(ModelError):
     code = "MODEL-01"
-    hint = "Install one runtime, in the folder of sealane: pip install '.[litert]' (or '.[tflite]' on Python 3.11 with numpy 1.x)."
+    hint = (
+        "Install one runtime, in the folder of sealane: pip install '.[litert]' (or '.[tflite]' on Python 3.11 with "
+        "numpy 1.x)."
+    )
 
 
 class ManifestInvalid(ModelError):
