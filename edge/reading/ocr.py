@@ -11,11 +11,11 @@ from edge.errors import ManifestInvalid
 from edge.reading.bundle import Model
 from edge.reading.runtime import decode
 
-BEAM = 8
+BEAM = 6
 """Texts kept while decoding, and alternatives known of one plate."""
-LEAST = 0.005
+LEAST = 0.01
 """A symbol that is less probable than this at a step is not followed."""
-HOPELESS = 1e-4
+HOPELESS = 1e-3
 """A text that is this much less probable than the best at any step is dropped."""
 SURELY_BLANK = 0.998
 MAX_LENGTH = 10

@@ -24,7 +24,7 @@ LEGIBLE = 3.0
 """How much a certain text adds to the evidence, in units of the detector's log-odds."""
 SHORTEST = 4
 """A shorter text is no evidence: signs, lamps and grilles are read as such."""
-DOUBTFUL = 0.4
+DOUBTFUL = 0.5
 """Candidates that score less are read only while the frame has no plate: they cost time."""
 LIKELY = 0.45
 """A candidate that is no plate for want of a text, and scores this much, is the reason why there is none."""

@@ -36,7 +36,7 @@ from models.train.scene import (
     render_textures,
 )
 
-WIDTH, HEIGHT = 576, 448
+WIDTH, HEIGHT = 576, 384
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
 CALIBRATION = 100
 THRESHOLD = 0.2
