@@ -33,7 +33,7 @@ class VoteSettings:
 
     settle_frames: int = 3
     settle_probability: float = 0.99
-    accept: float = 0.5
+    accept: float = 0.4
     floor: float = 1e-4
     independence: float = 0.35
 

@@ -13,7 +13,7 @@ from edge.reading.runtime import decode
 
 BEAM = 6
 """Texts kept while decoding, and alternatives known of one plate."""
-LEAST = 0.01
+LEAST = 0.005
 """A symbol that is less probable than this at a step is not followed."""
 HOPELESS = 1e-3
 """A text that is this much less probable than the best at any step is dropped."""
