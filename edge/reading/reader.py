@@ -32,9 +32,9 @@ REGIONS_WEIGHED = 8
 """Most probable issuers whose formats may prefer one text to another."""
 LEAST_CONFIDENCE = 0.05
 """A text that is less probable is no text."""
-TOO_SMALL_PX = 11.0
-"""Height of a plate below which characters are fewer than seven pixels high."""
-BLOOMED_SHARE = 0.45
+TOO_SMALL_PX = 14.0
+"""Height of a plate below which characters are fewer than nine pixels high."""
+BLOOMED_SHARE = 0.25
 BLURRED = 0.12
 TOO_DARK = 14.0
 """Mean grey of a frame (0-255) in which nothing can be told apart."""
