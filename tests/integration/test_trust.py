@@ -383,7 +383,7 @@ def test_a_revoked_lane_is_refused_and_its_old_records_still_count(
         signer = box.standing.sealer.signer.public
         authority("revoke", owner.folder, signer.fingerprint, "--reason", "stolen")
         owner.sign()
-        monkeypatch.setattr("central.lanes.REFRESH_S", 0.1)
+        monkeypatch.setattr("central.lanes.REFRESH_S", 0.0)
         box.append()
         until(lambda: collector.counts["COL-01"] > 0)
         assert collector.counts["stored"] == 1
