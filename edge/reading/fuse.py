@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.reading.look import region_shares
 from edge.reading.ocr import Candidates, character_confidence, log_likelihood
-from edge.reading.reader import FramePlate, FrameReading, region_shares
+from edge.reading.reader import FramePlate, FrameReading
 from edge.reading.rectify import plate_height, plate_width
 from edge.reading.region import fitting, ranked
 from edge.record import Alternative, NoRead, PlateReading, PlateText, Quality

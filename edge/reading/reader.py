@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detection, Detector
-from edge.reading.ocr import Characters, Ocr, beam_search, character_confidence
-from edge.reading.rectify import plate_height, rectify
-from edge.reading.region import fitting, ranked
+from edge.reading.look import look
+from edge.reading.ocr import Characters, Ocr, character_confidence
+from edge.reading.rectify import plate_height
+from edge.reading.region import fitting
 from edge.record import Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
@@ -28,8 +29,6 @@ DOUBTFUL = 0.5
 """Candidates that score less are read only while the frame has no plate: they cost time."""
 LIKELY = 0.45
 """A candidate that is no plate for want of a text, and scores this much, is the reason why there is none."""
-REGIONS_WEIGHED = 8
-"""Most probable issuers whose formats may prefer one text to another."""
 LEAST_CONFIDENCE = 0.05
 """A text that is less probable is no text."""
 TOO_SMALL_PX = 14.0
@@ -115,25 +114,22 @@ class PlateReader:
         return _reading([plate], [], float(plate.quality.brightness or 0), image, started)
 
     def _read(self, frame: NDArray[np.uint8], found: Detection, brightness: float) -> FramePlate:
-        flat = rectify(frame, found.quad, self._ocr.size, self._ocr.margin)
-        characters = self._ocr.read(flat)
-        regions = region_shares(characters.region_log_probs, characters.regions)
-        region = next(iter(regions))
-        weighed = ranked(beam_search(characters.log_probs, characters.alphabet), regions)
-        best, confidence = weighed[0]
-        quality = _quality(_grey(flat), found.quad, brightness)
+        seen = look(self._ocr, frame, found.quad)
+        best, confidence = seen.texts[0]
+        region = next(iter(seen.regions))
+        quality = _quality(_grey(seen.flat), found.quad, brightness)
         return FramePlate(
             text=PlateText(best),
             confidence=confidence,
-            chars=character_confidence(weighed),
-            alternatives=tuple(Alternative(PlateText(text), p) for text, p in weighed[1:] if text),
+            chars=character_confidence(seen.texts),
+            alternatives=tuple(Alternative(PlateText(text), p) for text, p in seen.texts[1:] if text),
             quad=found.quad,
             region=region,
-            region_confidence=regions[region],
+            region_confidence=seen.regions[region],
             syntax=fitting(best, region),
             score=found.score,
             quality=quality,
-            characters=characters,
+            characters=seen.characters,
             no_read=None if best and confidence >= LEAST_CONFIDENCE else why_unread(quality),
         )
 
@@ -142,12 +138,6 @@ def evidence(score: float, text: str, confidence: float) -> float:
     """What speaks for a plate: the detector's log-odds, and how legible it is."""
     legible = confidence if len(text) >= SHORTEST else 0.0
     return math.log(score / (1 - score)) + LEGIBLE * math.sqrt(legible)
-
-
-def region_shares(log_probs: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, float]:
-    """The most probable issuers and their probabilities, best first."""
-    best = np.argsort(-log_probs)[:REGIONS_WEIGHED]
-    return {names[i]: float(np.exp(log_probs[i])) for i in best}
 
 
 def why_unread(quality: Quality) -> NoRead:

@@ -65,17 +65,26 @@ def ocr(
     start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
 ) -> None:
     """Train the reader (about 2 hours)."""
+    from models.train import selftaught
+    from models.train.evaluate import load_ocr
     from models.train.ocr import Schedule, train
     from models.train.photos import training
 
-    photos = training(plates) if plates else []
-    console.print(f"{len(photos)} photographs" if photos else "no photographs (PLATES): rendered plates alone")
+    photos = []
+    if plates:
+        photos = training(plates)
+        taught = selftaught.labelled(load_ocr(MODELS / "ocr.tflite", _entry()), plates)
+        console.print(f"{len(photos)} photographs, and {len(taught)} that the present reader is sure of")
+        photos += taught
+    else:
+        console.print("no photographs (PLATES): rendered plates alone")
     with _progress() as progress:
         task = progress.add_task("ocr", total=samples, speed="")
         for step in train(
             work / "pool", photos, work / "ocr", Schedule(samples), threads=threads, start_from=start_from
         ):
-            note = f"loss {step.loss:.3f}, {step.speed:.0f}/s"
+            text, issuer, name = step.losses
+            note = f"text {text:.3f}, issuer {issuer:.2f}, name {name:.2f}, {step.speed:.0f}/s"
             progress.update(task, completed=step.seen, speed=note)
 
 
@@ -131,8 +140,7 @@ def evaluate(
     from models.train import evaluate as scores
     from models.train.photos import development
 
-    entry = json.loads((MODELS / "manifest.json").read_text())["ocr"]
-    reads = scores.read_all(scores.load_ocr(MODELS / "ocr.tflite", entry), development(plates))
+    reads = scores.read_all(scores.load_ocr(MODELS / "ocr.tflite", _entry()), development(plates))
     if as_json:
         for read in reads:
             print(json.dumps({"set": read.photo.name, "exact": read.exact, "folded": read.folded,
@@ -156,8 +164,7 @@ def card() -> None:
     from models.train.sheet import contact_sheet
 
     contact_sheet(MODELS / "plates.jpg")
-    entry = json.loads((MODELS / "manifest.json").read_text())["ocr"]
-    wrong, tried = scores.failures(scores.load_ocr(MODELS / "ocr.tflite", entry), MODELS / "misread.jpg")
+    wrong, tried = scores.failures(scores.load_ocr(MODELS / "ocr.tflite", _entry()), MODELS / "misread.jpg")
     console.print(f"{wrong} of {tried} rendered plates misread through bad optics")
 
 
@@ -171,6 +178,11 @@ def everything(plates: Plates = None, work: Work = _WORK) -> None:
     card()
     if plates:
         evaluate(plates)
+
+
+def _entry() -> dict[str, object]:
+    entry: dict[str, object] = json.loads((MODELS / "manifest.json").read_text())["ocr"]
+    return entry
 
 
 def _progress() -> Progress:

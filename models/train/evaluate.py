@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from edge.reading.bundle import Model
+from edge.reading.look import look
 from edge.reading.ocr import Ocr, beam_search, character_confidence
-from edge.reading.region import ranked
 from edge.reading.runtime import Network
 from models.train import views
 from models.train.photos import Photo
-from models.train.pool import mounted
+from models.train.pool import Labelled, mounted
 from models.train.render import render_plate
 from models.train.sheet import tiled
 
@@ -25,15 +25,22 @@ _FOLD = str.maketrans("OQI", "001")
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """One photograph read: the best text, its probability, the most probable issuer and its probability."""
+class Seen:
+    """What the reader says of one view: the best text, its probability and that of its weakest character, the most
+    probable issuer and its probability."""
 
-    photo: Photo
     text: str
     confidence: float
     weakest: float
     region: str
     region_confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Seen):
+    """One photograph read."""
+
+    photo: Photo
 
     @property
     def exact(self) -> bool:
@@ -54,18 +61,17 @@ def fold(text: str) -> str:
     return text.translate(_FOLD)
 
 
+def read(ocr: Ocr, plate: Labelled) -> Seen:
+    """A labelled plate read as the daemon reads it, its box taken for its corners."""
+    x, y, w, h = plate.box
+    seen = look(ocr, plate.picture, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32))
+    (text, confidence), (region, share) = seen.texts[0], next(iter(seen.regions.items()))
+    return Seen(text, confidence, min(character_confidence(seen.texts), default=0.0), region, share)
+
+
 def read_all(ocr: Ocr, photos: Iterable[Photo]) -> list[Read]:
-    """Read every photograph, cut straight by its labelled box."""
-    reads = []
-    for photo in photos:
-        seen = ocr.read(views.straight(photo.plate))
-        regions = dict(zip(seen.regions, np.exp(seen.region_log_probs).tolist(), strict=True))
-        candidates = ranked(beam_search(seen.log_probs, seen.alphabet), regions)
-        text, confidence = candidates[0]
-        weakest = min(character_confidence(candidates), default=0.0)
-        region = max(regions, key=lambda name: regions[name])
-        reads.append(Read(photo, text, confidence, weakest, region, regions[region]))
-    return reads
+    """Read every photograph, cut by its labelled box."""
+    return [Read(**asdict(read(ocr, photo.plate)), photo=photo) for photo in photos]
 
 
 def load_ocr(model: Path, entry: dict[str, object]) -> Ocr:

@@ -48,7 +48,7 @@ class _Deployed(nn.Module):  # type: ignore[misc]
         self.net = _folded(net)
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        characters, issuer = self.net(picture.permute(0, 3, 1, 2))
+        characters, issuer, _ = self.net(picture.permute(0, 3, 1, 2))
         return characters, issuer
 
 

@@ -2,7 +2,9 @@
 
 Picture (n, 3, 64, 192) BGR in 0..1 -> two rows of 48 steps. A plate with one line is read in one row, a plate with
 two lines in both, top row first: the rows are laid end to end to STEPS steps and trained with CTC, so no stage needs
-to know which kind of plate it sees. A second head names the issuer.
+to know which kind of plate it sees. A second branch names the issuer. In training this branch must also spell the
+issuer's name where it stands on the plate (four rows of steps, CTC): told the issuer alone, it learns the few hundred
+photographs' colours by heart and never learns to read. That head is left out of the model.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BLANK = len(ALPHABET)
 ROWS, COLUMNS = 2, 48
 STEPS = ROWS * COLUMNS
+NAME_LETTERS = 26
+NAME_STEPS = 4 * COLUMNS
 
 _WIDTHS = (16, 32, 48, 80, 112, 144)
 
 
 class PlateNet(nn.Module):  # type: ignore[misc]
-    """Logits of characters (n, STEPS, 37) and of issuers (n, len(REGIONS))."""
+    """Logits of characters (n, STEPS, 37), issuers (n, len(REGIONS)) and the issuer's name (n, NAME_STEPS, 27)."""
 
     def __init__(self, widths: tuple[int, int, int, int, int, int] = _WIDTHS) -> None:
         super().__init__()
@@ -34,15 +38,19 @@ class PlateNet(nn.Module):  # type: ignore[misc]
             _conv(d, e, stride=(2, 1)), _Residual(e), _conv(e, f, stride=(2, 1)), _conv(f, f, kernel=(3, 5)),
             nn.Conv2d(f, BLANK + 1, 1),
         )  # fmt: skip
+        self.names = nn.Sequential(_conv(d, 96, stride=(2, 1)), _Residual(96))
+        self.spelling = nn.Conv2d(96, NAME_LETTERS + 1, 1)
         self.issuer = nn.Sequential(
-            _conv(d, e, stride=(2, 2)), _Residual(e), _conv(e, f, stride=(2, 2)), _conv(f, f),
-            _conv(f, 64, kernel=(1, 1)), nn.Dropout(0.2), nn.Conv2d(64, len(REGIONS), (2, 12)),
+            _conv(96, e, stride=2), _conv(e, f, kernel=(3, 5)), _conv(f, 192, kernel=(1, 3)),
+            nn.MaxPool2d((2, COLUMNS // 2)), nn.Dropout(0.2), nn.Conv2d(192, len(REGIONS), 1),
         )  # fmt: skip
 
-    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         seen = self.trunk(picture)
         steps = self.reader(seen).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
-        return steps, self.issuer(seen).reshape(-1, len(REGIONS))
+        named = self.names(seen)
+        spelt = self.spelling(named).permute(0, 2, 3, 1).reshape(-1, NAME_STEPS, NAME_LETTERS + 1)
+        return steps, self.issuer(named).reshape(-1, len(REGIONS)), spelt
 
 
 class _Residual(nn.Module):  # type: ignore[misc]

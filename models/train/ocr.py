@@ -17,19 +17,66 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.train import checkpoint, views
-from models.train.net import ALPHABET, BLANK, STEPS, PlateNet
+from models.train.net import ALPHABET, BLANK, NAME_LETTERS, NAME_STEPS, STEPS, PlateNet
 from models.train.photos import Photo
 from models.train.pool import Labelled, pool_parts, pool_plates
 from models.train.render import REGIONS
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Spelt = tuple[Tensor, Tensor, Tensor]
+"""Rows that have a name, once for every way it may be spelt; the letters of all, end to end; how many each has."""
+
+
+class Difficulty:
+    """What each plate has cost of late, a letter's share of the CTC loss: misread plates are drawn more often.
+
+    A plate that was never drawn counts as hard. What no reader could read must not fill the batches, so cost is
+    capped, and only HARD_SHARE of the draws goes by it.
+    """
+
+    def __init__(self) -> None:
+        self._cost = np.empty(0, np.float64)
+
+    def draw(self, rng: np.random.Generator, of: int, size: int, base: NDArray[np.float64] | None) -> NDArray[np.int64]:
+        """Indexes of `size` plates out of `of`; base: their shares where cost says nothing, None if equal."""
+        if of != len(self._cost):
+            self._cost = np.full(of, _MOST)
+        hard = round(size * HARD_SHARE)
+        shares = self._cost if base is None else self._cost * base
+        return np.concatenate(
+            [rng.choice(of, size - hard, p=base), rng.choice(of, hard, p=shares / shares.sum())]
+        ).astype(np.int64)
+
+    def learn(self, indexes: NDArray[np.int64], costs: NDArray[np.float64]) -> None:
+        """What these plates have cost just now."""
+        self._cost[indexes] = 0.6 * self._cost[indexes] + 0.4 * np.clip(costs, _LEAST, _MOST)
+
+
+_LEAST, _MOST = 0.02, 0.6
+HARD_SHARE = 0.35
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Views of photographs, then of rendered plates; `photos` and `drawn` say which ones they are."""
+
+    pictures: Tensor
+    texts: Tensor
+    lengths: Tensor
+    issuers: Tensor
+    names: Spelt
+    photos: NDArray[np.int64]
+    drawn: NDArray[np.int64]
+
 
 _SHARES = {"cn_lprnet_crop": 0.35, "oi_plates_scene": 1.5, "expplates_scene": 1.5, "kaggle_cars_scene": 1.5}
 
 ISSUER_WEIGHT = 1.0
 """Of the issuer's loss beside that of the text: names are small, and learnt more slowly than serials."""
+
+NAME_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +99,20 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Views seen, running loss, views a second since the start of this run."""
+    """Views seen, views a second since the start of this run, running losses of text, issuer and issuer's name."""
 
     seen: int
-    loss: float
     speed: float
+    losses: tuple[float, float, float]
 
 
-def batches(pool: Path, photos: list[Photo], size: int, photo_share: float) -> Iterator[Batch]:
-    """Endless batches of views, made a few ahead by a thread; new parts of the pool are taken up as they appear."""
+def batches(
+    pool: Path, photos: list[Photo], size: int, photo_share: float, hardest: tuple[Difficulty, Difficulty]
+) -> Iterator[Batch]:
+    """Endless batches of views, made a few ahead by a thread; new parts of the pool are taken up as they appear.
+
+    hardest: of the photographs, and of the rendered plates.
+    """
     ahead: queue.Queue[Batch] = queue.Queue(maxsize=4)
 
     def work() -> None:
@@ -73,13 +125,15 @@ def batches(pool: Path, photos: list[Photo], size: int, photo_share: float) -> I
             if (found := pool_parts(pool)) != parts:
                 parts, plates = found, pool_plates(found)
             for _ in range(200):
+                chosen = hardest[0].draw(rng, len(photos), from_photos, weights) if photos else np.empty(0, np.int64)
+                drawn = hardest[1].draw(rng, len(plates), size - from_photos, None)
                 rows = []
-                for index in rng.choice(len(photos), from_photos, p=weights) if photos else ():
+                for index in chosen:
                     photo = photos[index]
                     rows.append((views.photo_view(rng, photo.plate, cropped=photo.cropped), photo.plate))
-                for index in rng.integers(len(plates), size=size - from_photos):
+                for index in drawn:
                     rows.append((views.rendered_view(rng, plates[index]), plates[index]))
-                ahead.put(_batch(rows))
+                ahead.put(_batch(rows, chosen, drawn))
 
     cv2.setNumThreads(1)
     threading.Thread(target=work, name="views", daemon=True).start()
@@ -109,30 +163,36 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         seen = int(state["seen"])
     elif start_from is not None:
-        weights = checkpoint.load(start_from)
-        net.load_state_dict(weights)
-        average.load_state_dict(weights)
-    read = nn.CTCLoss(blank=BLANK, zero_infinity=True)
+        for model in (net, average):
+            model.load_state_dict(checkpoint.load(start_from))
     net.train()
-    started, first, running = time.monotonic(), seen, 0.0
-    feed = batches(pool, photos, schedule.batch, schedule.photo_share)
-    for step, (pictures, texts, lengths, issuers) in enumerate(feed, 1):
+    started, first, running = time.monotonic(), seen, torch.zeros(3)
+    weights = torch.tensor([1.0, ISSUER_WEIGHT, NAME_WEIGHT])
+    hardest = Difficulty(), Difficulty()
+    feed = batches(pool, photos, schedule.batch, schedule.photo_share, hardest)
+    for step, batch in enumerate(feed, 1):
+        pictures = batch.pictures
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate_at(seen)
         with torch.autocast("cpu", torch.bfloat16):
-            steps, regions = net(pictures.to(memory_format=torch.channels_last).float().div(255))
-        log = steps.float().log_softmax(2).transpose(0, 1)
-        spans = torch.full((len(pictures),), STEPS, dtype=torch.long)
-        loss = read(log, texts, spans, lengths) + ISSUER_WEIGHT * _issuer_loss(regions.float(), issuers)
+            steps, regions, spelt = net(pictures.to(memory_format=torch.channels_last).float().div(255))
+        costs = _text_costs(steps.float(), batch)
+        losses = torch.stack(
+            [costs.mean(), _issuer_loss(regions.float(), batch.issuers), _name_loss(spelt.float(), batch.names)]
+        )
+        each = costs.detach().numpy().astype(np.float64)
+        hardest[0].learn(batch.photos, each[: len(batch.photos)])
+        hardest[1].learn(batch.drawn, each[len(batch.photos) :])
         optimiser.zero_grad()
-        loss.backward()
+        (losses * weights).sum().backward()
         nn.utils.clip_grad_norm_(net.parameters(), 4.0)
         optimiser.step()
         seen += len(pictures)
         _follow(average, net, min(0.999, 1 - 10 / (10 + seen / schedule.batch)))
-        running = loss.item() if step == 1 else 0.98 * running + 0.02 * loss.item()
+        running = losses.detach() if step == 1 else running.lerp(losses.detach(), 0.02)
         if step % 50 == 0 or seen >= schedule.samples:
-            yield Progress(seen, running, (seen - first) / (time.monotonic() - started))
+            text, issuer, name = running.tolist()
+            yield Progress(seen, (seen - first) / (time.monotonic() - started), (text, issuer, name))
         if step % 150 == 0 or seen >= schedule.samples:
             _save(out / "ema.pt", average.state_dict())
             _save(state_file, {"net": net.state_dict(), "average": average.state_dict(),
@@ -141,18 +201,46 @@ def train(
             return
 
 
+def _text_costs(logits: Tensor, batch: Batch) -> Tensor:
+    """CTC of each view's text, a letter's share, shape (n,)."""
+    log = logits.log_softmax(2).transpose(0, 1)
+    spans = torch.full((len(logits),), STEPS, dtype=torch.long)
+    each = functional.ctc_loss(
+        log, batch.texts, spans, batch.lengths, blank=BLANK, reduction="none", zero_infinity=True
+    )
+    return each / batch.lengths
+
+
 def _issuer_loss(logits: Tensor, possible: Tensor) -> Tensor:
     """Minus the log of what the possible issuers have together; nothing where all are possible."""
     log = logits.log_softmax(1)
     return -log.masked_fill(~possible, -1e4).logsumexp(1).mean()
 
 
-def _batch(rows: list[tuple[views.Image, Labelled]]) -> Batch:
+def _name_loss(logits: Tensor, names: Spelt) -> Tensor:
+    """CTC of the likeliest spelling of each name, a letter's share; rows without a name are left out."""
+    rows, targets, lengths = names
+    if not len(rows):
+        return logits.sum() * 0
+    log = logits[rows].log_softmax(2).transpose(0, 1)
+    spans = torch.full((len(rows),), NAME_STEPS, dtype=torch.long)
+    each = functional.ctc_loss(log, targets, spans, lengths, blank=NAME_LETTERS, reduction="none", zero_infinity=True)
+    best = torch.full((len(logits),), torch.inf).scatter_reduce(0, rows, each / lengths, "amin")
+    return best[best.isfinite()].mean()
+
+
+def _batch(rows: list[tuple[views.Image, Labelled]], photos: NDArray[np.int64], drawn: NDArray[np.int64]) -> Batch:
     pictures = torch.from_numpy(np.stack([view.transpose(2, 0, 1) for view, _ in rows]))
     texts = torch.tensor([ALPHABET.index(c) for _, plate in rows for c in plate.text])
     lengths = torch.tensor([len(plate.text) for _, plate in rows])
     possible = torch.tensor([[not plate.regions or name in plate.regions for name in REGIONS] for _, plate in rows])
-    return pictures, texts, lengths, possible
+    spellings = [(row, name) for row, (_, plate) in enumerate(rows) for name in plate.names]
+    names = (
+        torch.tensor([row for row, _ in spellings], dtype=torch.long),
+        torch.tensor([ord(c) - ord("A") for _, name in spellings for c in name], dtype=torch.long),
+        torch.tensor([len(name) for _, name in spellings], dtype=torch.long),
+    )
+    return Batch(pictures, texts, lengths, possible, names, photos, drawn)
 
 
 def _weights(photos: list[Photo]) -> NDArray[np.float64] | None:

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.train.pool import Labelled
+from models.train.pool import Labelled, letters
 from models.train.render import REGIONS
+from models.train.render.us import ISSUERS
 
 Image = NDArray[np.uint8]
 
@@ -60,6 +61,11 @@ def development(folder: Path) -> list[Photo]:
     return _load(folder, dev=True)
 
 
+def unread(folder: Path) -> list[Photo]:
+    """Every row with a box that nobody transcribed, development rows apart; their text is ""."""
+    return _load(folder, dev=False, transcribed=False)
+
+
 def possible_regions(country: str | None, state: str | None) -> frozenset[str]:
     """What a row's labels leave possible; empty where they say nothing."""
     if state:
@@ -72,17 +78,27 @@ def possible_regions(country: str | None, state: str | None) -> frozenset[str]:
     return frozenset({code if code in REGIONS else "unknown"})
 
 
+def possible_names(state: str | None) -> tuple[str, ...]:
+    """How the name of a labelled United States issuer may stand on its plates: written out, or short as on old ones."""
+    if not state:
+        return ()
+    issuer = ISSUERS[_STATES[state]]
+    return tuple(sorted({letters(name) for name in (*issuer.names, issuer.short)} - {""}))
+
+
 def _is_held_out(text: str) -> bool:
     return crc32(text.encode()) % 20 == 0
 
 
-def _load(folder: Path, *, dev: bool) -> list[Photo]:
+def _load(folder: Path, *, dev: bool, transcribed: bool = True) -> list[Photo]:
     photos = []
     for labels in sorted(folder.glob("*/labels.jsonl")):
         for raw in labels.read_text().splitlines():
             row = json.loads(raw)
             text = re.sub(r"[^0-9A-Z]", "", row.get("text") or "")
-            if not text or len(text) > 10 or bool(row.get("dev")) != dev or row.get("bad"):
+            if bool(text) != transcribed or len(text) > 10 or bool(row.get("dev")) != dev or row.get("bad"):
+                continue
+            if not transcribed and row["box"] is None:
                 continue
             picture = cv2.imread(str(labels.parent / row["image"]), cv2.IMREAD_COLOR)
             if picture is None:
@@ -93,11 +109,8 @@ def _load(folder: Path, *, dev: bool) -> list[Photo]:
             else:
                 picture, box = _context(picture.astype(np.uint8), tuple(row["box"]))
             if box[3] >= _READABLE_PX:
-                photos.append(
-                    Photo(
-                        labels.parent.name, Labelled(picture.astype(np.uint8), box, text, regions), row["box"] is None
-                    )
-                )
+                plate = Labelled(picture.astype(np.uint8), box, text, regions, possible_names(row.get("state")))
+                photos.append(Photo(labels.parent.name, plate, row["box"] is None))
     return photos
 
 

@@ -30,13 +30,20 @@ PART_SIZE = 2000
 class Labelled:
     """One plate to learn from: where it lies in its picture, what it says, who may have issued it.
 
-    box x, y, w, h in pixels of the picture; regions is the set of issuers that are possible (empty: any).
+    box x, y, w, h in pixels of the picture; regions is the set of issuers that are possible (empty: any); names are the
+    ways the issuer's name may stand there, as `letters` (empty: it may not stand there at all).
     """
 
     picture: Image
     box: tuple[float, float, float, float]
     text: str
     regions: frozenset[str]
+    names: tuple[str, ...] = ()
+
+
+def letters(name: str) -> str:
+    """An issuer's name reduced to A-Z."""
+    return "".join(c for c in name.upper() if "A" <= c <= "Z")
 
 
 _BOX = (float(MARGIN_X), float(MARGIN_Y), float(PLATE_W), float(PLATE_H))
@@ -44,7 +51,8 @@ _BOX = (float(MARGIN_X), float(MARGIN_Y), float(PLATE_W), float(PLATE_H))
 
 def mounted(rng: np.random.Generator, plate: RenderedPlate) -> Labelled:
     """A rendered plate as the pool would hold it."""
-    return Labelled(mount(rng, plate), _BOX, plate.text, frozenset({plate.region}))
+    names = (letters(plate.name),) if plate.name else ()
+    return Labelled(mount(rng, plate), _BOX, plate.text, frozenset({plate.region}), names)
 
 
 def render_pool(folder: Path, count: int, seed: int) -> Iterator[int]:
@@ -59,7 +67,7 @@ def render_pool(folder: Path, count: int, seed: int) -> Iterator[int]:
             for i in range(PART_SIZE):
                 plate = render_plate(rng)
                 pictures[i] = mount(rng, plate)
-                rows.append({"text": plate.text, "region": plate.region, "two_line": plate.two_line})
+                rows.append({"text": plate.text, "region": plate.region, "name": plate.name})
             np.save(stem.with_suffix(".npy"), pictures)
             stem.with_suffix(".json").write_text(json.dumps(rows))
         yield (part + 1) * PART_SIZE
@@ -77,7 +85,8 @@ def pool_plates(parts: list[Path]) -> list[Labelled]:
         pictures = np.load(part, mmap_mode="r")
         rows = json.loads(part.with_suffix(".json").read_text())
         for picture, row in zip(pictures, rows, strict=True):
-            plates.append(Labelled(picture, _BOX, row["text"], frozenset({row["region"]})))
+            names = (letters(row["name"]),) if row["name"] else ()
+            plates.append(Labelled(picture, _BOX, row["text"], frozenset({row["region"]}), names))
     return plates
 
 

@@ -38,7 +38,7 @@ def rendered_view(rng: np.random.Generator, plate: Labelled) -> Image:
     """A rendered plate through wrong corners and bad optics; INPUT-sized uint8 BGR."""
     corners = _jittered(rng, plate.box, corner=0.03, loose=0.5, slant=0.12)
     view = _cut(plate.picture, corners, cv2.BORDER_REPLICATE)
-    return view if rng.random() < 0.2 else degrade(rng, view)
+    return view if rng.random() < 0.2 else degrade(rng, _recoloured(rng, view))
 
 
 def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> Image:
@@ -48,12 +48,22 @@ def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> I
     view = _cut(plate.picture, corners, border, shade=float(rng.uniform(0, 255)))
     if rng.random() < 0.1:
         return view
+    view = _recoloured(rng, view)
     height = plate.box[3]
     ease = float(np.clip(height / 64, 0.3, 1))
     lowres = float(np.clip(0.2 * 64 / height, 0.2, 0.9))
     return degrade(
         rng, view, Optics(focus_px=1.3 * ease, motion_px=5 * ease, noise=14 * ease, lowres=lowres, light=0.9)
     )
+
+
+def _recoloured(rng: np.random.Generator, view: Image) -> Image:
+    """Now and then the plate in other colours, so that what is written counts and not the shade it comes in."""
+    if rng.random() < 0.1:
+        view = np.asarray(255 - view, np.uint8)
+    if rng.random() < 0.15:
+        view = np.ascontiguousarray(view[..., rng.permutation(3)])
+    return view
 
 
 def _jittered(

@@ -99,3 +99,13 @@ def test_a_pool_keeps_the_parts_it_has_and_names_every_plate(tmp_path: Path, mon
     plates = pool.pool_plates(pool.pool_parts(tmp_path))
     assert len(plates) == 6
     assert all(plate.picture.shape == pool.POOL_SHAPE and plate.text and plate.regions for plate in plates)
+
+
+def test_rows_nobody_transcribed_are_kept_apart(labelled: Path) -> None:
+    assert [(photo.plate.text, photo.plate.box[2]) for photo in photos.unread(labelled)] == [("", 50)]
+
+
+def test_a_state_is_known_by_every_way_its_name_is_written() -> None:
+    assert set(photos.possible_names("pennsylvania")) >= {"PENNSYLVANIA"}
+    assert photos.possible_names(None) == ()
+    assert all(name.isalpha() and name.isupper() for name in photos.possible_names("washington_dc"))

@@ -12,7 +12,7 @@ _PICTURE = np.zeros((4, 8, 3), np.uint8)
 
 def _read(truth: str, said: str, confidence: float = 0.9, region: str = "US-CA", name: str = "us_set") -> Read:
     photo = Photo(name, Labelled(_PICTURE, (0, 0, 8, 4), truth, frozenset({"US-CA"})), True)
-    return Read(photo, said, confidence, confidence, region, 0.9)
+    return Read(said, confidence, confidence, region, 0.9, photo=photo)
 
 
 def test_o_q_and_i_are_folded_and_nothing_else() -> None:

@@ -28,6 +28,7 @@ class RenderedPlate:
     style        name in STYLES
     char_boxes   (len(text), 4) float32 x, y, w, h in pixels, in the order of `text`
     two_line     the serial stands on two lines
+    name         the issuer's name as the plate gives it ("Virginia", "PENNA."); "" where it gives none
     """
 
     image: Image
@@ -37,6 +38,7 @@ class RenderedPlate:
     style: str
     char_boxes: NDArray[np.float32]
     two_line: bool
+    name: str
 
 
 @dataclass(slots=True)
@@ -48,6 +50,7 @@ class Canvas:
     image: NDArray[np.float32] = field(init=False)
     relief: NDArray[np.float32] = field(init=False)
     text: str = ""
+    name: str = ""
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -186,7 +189,7 @@ class Canvas:
         image = np.clip(self.image[..., ::-1], 0, 255).astype(np.uint8)
         boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
         alpha = rounded(self.w, self.h, radius)
-        return RenderedPlate(np.ascontiguousarray(image), alpha, self.text, region, style, boxes, two_line)
+        return RenderedPlate(np.ascontiguousarray(image), alpha, self.text, region, style, boxes, two_line, self.name)
 
 
 def rounded(w: float, h: float, radius: float) -> NDArray[np.uint8]:

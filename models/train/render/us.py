@@ -57,8 +57,10 @@ _OLD_PATTERNS = (
     "|###.###|##-####|###|#@-####|@@@ ###|###@@@|#### @"
 )
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
-_CODES = "SG JO PK CL MC SN TR COM NG PT EV AA TK DV 18 10 TRK FD"
-_STACKED = tuple(_CODES.split())
+_CODES = (
+    *("SG", "JO", "PK", "CL", "MC", "SN", "TR", "COM", "NG", "PT", "EV", "AA", "TK", "DV", "18", "10", "TRK"),
+    *("FD", "TRL", "FARM", "DLR", "TRUCK", "TRAILER", "COMM"),
+)
 
 
 def render_us(rng: np.random.Generator, code: str) -> RenderedPlate:
@@ -97,6 +99,7 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
         name_ink = _C["W"]
     if rng.random() < 0.96:
         canvas.words(face, name, bottom_box if swap else name_box, name_ink)
+        canvas.name = name
     below = issuer.slogans + issuer.places * 2
     if below and rng.random() < 0.85:
         slogan_ink = name_ink if rng.random() < 0.6 else ink
@@ -106,7 +109,7 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
     text = _vanity(rng) if vanity else _serial(rng, issuer)
     relief = 0.0 if rng.random() < 0.3 else rng.uniform(0.5, 1.2)
     second = _near(rng, _C[str(rng.choice(list("KNRG")))], 14) if light and rng.random() < 0.03 else None
-    _stamp(rng, canvas, text, ink, relief, second)
+    _stamp(rng, canvas, text, ink, relief, second, _code(rng) if rng.random() < 0.17 else [])
     _stickers(rng, canvas)
     if rng.random() < 0.35:
         canvas.border(rng.uniform(2, 4), rng.uniform(1.5, 4), ink if rng.random() < 0.7 else name_ink, 12)
@@ -132,13 +135,18 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
         (slogan if slogan else name, f"19 {name} {year}" if slogan else ""),
     ][int(dress)]  # fmt: skip
     head, foot = lines if rng.random() < 0.6 else lines[::-1]
+    aside = rng.random() < 0.12
+    if aside:  # the name is stacked beside the serial, above or below the year
+        head, foot = ("", "") if rng.random() < 0.5 else (slogan, "")
+    canvas.name = issuer.short or issuer.names[0] if aside else name
     for words, y in ((head, 6.0), (foot, canvas.h - 26.0)):
         if words:
             room, tall = rng.uniform(150, 245), rng.uniform(16, 26)
             canvas.words(face, words, ((W_MM - room) / 2, y if y < 50 else y + 20 - tall, room, tall), ink)
     text = _serial(rng, issuer) if rng.random() < 0.4 else _old_serial(rng)
     centre = canvas.h * (0.42 if not head else 0.58 if not foot else 0.5)
-    _stamp(rng, canvas, text, ink, rng.uniform(0.9, 1.6), None, centre=centre)
+    beside = [canvas.name, f"{year}"] if aside else _code(rng) if rng.random() < 0.3 else []
+    _stamp(rng, canvas, text, ink, rng.uniform(0.9, 1.6), None, beside, centre)
     if rng.random() < 0.3:
         _stickers(rng, canvas, small=True)
     if rng.random() < 0.7:
@@ -148,11 +156,18 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
     return canvas.done(f"us-{code.lower()}", f"US-{code}", radius=rng.uniform(5, 14))
 
 
+def _code(rng: np.random.Generator) -> list[str]:
+    """A county, class or trailer code as it is stacked beside a serial, a character a row; not part of the serial."""
+    if rng.random() < 0.45:
+        return list(str(rng.choice(_CODES)))
+    return list(drawn(rng, str(rng.choice(["@@", "@@", "@@", "##", "@@@"]))))
+
+
 def _stamp(
     rng: np.random.Generator, canvas: Canvas, text: str, ink: Rgb, relief: float, second: Rgb | None,
-    centre: float | None = None,
+    beside: list[str], centre: float | None = None,
 ) -> None:  # fmt: skip
-    """The serial, with a stacked code beside it or an emblem in its gap now and then."""
+    """The serial; rows of small type `beside` it, or an emblem or a club's initial, where there is room."""
     face = _one(rng, _DIES)
     height = rng.uniform(58, 74) if rng.random() < 0.8 else rng.uniform(44, 58)
     marked = "~" in text
@@ -161,20 +176,30 @@ def _stamp(
     x = rng.uniform(10, 24)
     w = W_MM - 2 * x
     y = (centre if centre is not None else canvas.h / 2 + rng.uniform(-3, 5)) - height / 2
-    beside = rng.random()
-    if beside < 0.12 and count <= 6:
-        code = str(rng.choice(_STACKED))
+    on_left = rng.random() < 0.8
+    if beside and count <= 7:
         small = _one(rng, _DIES)
-        step = height / len(code)
-        for i, char in enumerate(code):
-            canvas.words(small, char, (x, y + i * step, 22, step * 0.9), ink)
-        x, w = x + 26, w - 26
-    elif beside < 0.22 and count <= 6:
+        step = height / len(beside)
+        wide = rng.uniform(20, 32) * (1.5 if max(map(len, beside)) > 2 else 1.0)
+        at = x if on_left else x + w - wide
+        share = rng.uniform(0.75, 0.95)
+        small_ink = ink if rng.random() < 0.8 else _near(rng, _C[str(rng.choice(list("KNRGB")))], 30)
+        for i, row in enumerate(beside):
+            canvas.words(small, row, (at, y + i * step, wide, step * share), small_ink)
+        taken = wide + rng.uniform(2, 12)
+        x, w = (x + taken, w - taken) if on_left else (x, w - taken)
+    elif count <= 6 and rng.random() < 0.13:
         taken = rng.uniform(45, 85)
-        for _ in range(int(rng.integers(1, 5))):
-            spot = rng.uniform([x, y], [x + taken - 14, y + height])
-            _emblem(rng, canvas, float(spot[0]), float(spot[1]), rng.uniform(10, 26))
-        x, w = (x + taken, w - taken) if rng.random() < 0.8 else (x, w - taken)
+        if rng.random() < 0.3:
+            initial = drawn(rng, "@")
+            tint = _near(rng, _C[str(rng.choice(list("RBGNOYKM")))], 30)
+            place = (x if on_left else x + w - taken + 6, y, taken - 6, height)
+            canvas.words(_one(rng, _SERIFS + _SCRIPTS + _LABELS), initial, place, tint)
+        else:
+            for _ in range(int(rng.integers(1, 5))):
+                spot = rng.uniform([x, y], [x + taken - 14, y + height])
+                _emblem(rng, canvas, float(spot[0]), float(spot[1]), rng.uniform(10, 26))
+        x, w = (x + taken, w - taken) if on_left else (x, w - taken)
     width = min(rng.uniform(27, 36), 250 / max(count, 5), w / max(count * 1.1, 1))
     space = rng.uniform(26, 54) if marked else rng.uniform(8, 30)
     middles = canvas.serial(

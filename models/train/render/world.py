@@ -44,7 +44,7 @@ class Design:
     colours: list[str] = field(default_factory=lambda: ["W.K"])
     sizes: list[str] = field(default_factory=lambda: ["520x110"])
     two_line: list[str] = field(default_factory=lambda: ["340x200"])
-    two_share: float = 0.06
+    two_share: float = 0.12
     top: list[str] = field(default_factory=list)
     foot: list[str] = field(default_factory=list)
     right: list[str] = field(default_factory=list)

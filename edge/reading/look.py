@@ -1,0 +1,77 @@
+"""One plate of a frame read, and looked at again where the first look leaves doubt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.reading.ocr import Candidates, Characters, Ocr, beam_search
+from edge.reading.rectify import rectify
+from edge.reading.region import ranked
+
+HOPELESS, SURE = 0.05, 0.9
+"""Between these probabilities of its text a plate is looked at again: below, it hardly is one, and looks cost time."""
+REGIONS_WEIGHED = 8
+"""Most probable issuers whose formats may prefer one text to another."""
+
+_TIGHT = np.array([[0.03, 0.08], [-0.03, 0.08], [-0.03, -0.08], [0.03, -0.08]])
+_RISING = np.array([[0, 0.12], [0, -0.12], [0, -0.12], [0, 0.12]])
+AGAIN = (_TIGHT, _RISING, -_RISING)
+"""How a doubtful plate is cut again: its corners moved by shares of its width and height. Where corners are wrong, they
+are mostly too wide, or those of an upright box around a turned plate."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What was seen: the plate made straight, what the network says of it, the texts it may bear, best first and
+    weighed by syntax, and the most probable issuers with their probabilities, best first."""
+
+    flat: NDArray[np.uint8]
+    characters: Characters
+    texts: Candidates
+    regions: dict[str, float]
+
+    @property
+    def confidence(self) -> float:
+        """The probability of the best text."""
+        return self.texts[0][1]
+
+
+def look(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
+    """The surest look at a plate. frame: (H, W) grey or (H, W, 3) BGR uint8; quad: (4, 2) px, from its top left."""
+    looks = [_once(ocr, frame, quad)]
+    for by in AGAIN if looks[0].confidence > HOPELESS else ():
+        if looks[-1].confidence >= SURE:
+            break
+        looks.append(_once(ocr, frame, _moved(quad, by)))
+    best = max(looks, key=lambda seen: seen.confidence)
+    # Who issued it is seen about as well in every look; which text it bears is not.
+    shares = _mean([seen.characters.region_log_probs for seen in looks])
+    characters = replace(best.characters, region_log_probs=shares)
+    return replace(best, characters=characters, regions=region_shares(shares, characters.regions))
+
+
+def region_shares(log_probs: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, float]:
+    """The most probable issuers and their probabilities, best first."""
+    best = np.argsort(-log_probs)[:REGIONS_WEIGHED]
+    return {names[i]: float(np.exp(log_probs[i])) for i in best}
+
+
+def _mean(log_probs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The logarithm of the mean probability."""
+    return np.asarray(np.logaddexp.reduce(log_probs, axis=0) - np.log(len(log_probs)), np.float32)
+
+
+def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
+    flat = rectify(frame, quad, ocr.size, ocr.margin)
+    seen = ocr.read(flat)
+    regions = region_shares(seen.region_log_probs, seen.regions)
+    return Look(flat, seen, ranked(beam_search(seen.log_probs, seen.alphabet), regions), regions)
+
+
+def _moved(quad: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The quad with each corner moved along its own edges, by shares of them."""
+    along = np.stack([quad[1] - quad[0], quad[1] - quad[0], quad[2] - quad[3], quad[2] - quad[3]])
+    down = np.stack([quad[3] - quad[0], quad[2] - quad[1], quad[2] - quad[1], quad[3] - quad[0]])
+    return np.asarray(quad + along * by[:, :1] + down * by[:, 1:], np.float32)
