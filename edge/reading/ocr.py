@@ -114,20 +114,23 @@ def beam_search(log_probs: NDArray[np.float32], alphabet: str) -> Candidates:
 def character_confidence(candidates: Candidates) -> tuple[float, ...]:
     """One probability for each character of the first text: what is left by the texts that differ there.
 
-    candidates: best first. Probability that no listed text holds is spread over them as they stand.
+    candidates: best first. Probability that no listed text holds may lie anywhere, but mostly lies where listed texts
+    differ: one half is shared by all characters, the other by the listed texts as they stand.
     """
     best, p = candidates[0]
-    others = sum(p for _, p in candidates[1:])
+    others = sum(share for _, share in candidates[1:])
     if not others:
         return (p,) * len(best)
-    doubt = [0.0] * len(best)
+    unlisted = max(0.0, 1 - p - others)
+    doubt = [unlisted / 2 / max(len(best), 1)] * len(best)
+    more = 1 + unlisted / 2 / others
     for text, share in candidates[1:]:
         shorter = min(len(best), len(text))
         start = next((i for i in range(shorter) if best[i] != text[i]), shorter)
         tail = next((i for i in range(shorter - start) if best[-1 - i] != text[-1 - i]), shorter - start)
         first = max(min(start, len(best) - 1), 0)
         for i in range(first, min(max(len(best) - tail, first + 1), len(best))):
-            doubt[i] += share / others * (1 - p)
+            doubt[i] += share * more
     return tuple(max(0.0, 1 - d) for d in doubt)
 
 

@@ -134,10 +134,11 @@ def evaluate(
         Path | None, typer.Option(help="Write a sheet of what is misread here (not for sharing).")
     ] = None,
 ) -> None:
-    """Score the shipped reader on the development split of the real plates."""
+    """Score the shipped reader on the development split of the real plates, and draw models/reliability.svg."""
     if plates is None:
         raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
     from models.train import evaluate as scores
+    from models.train import reliability
     from models.train.photos import development
 
     reads = scores.read_all(scores.load_ocr(MODELS / "ocr.tflite", _entry()), development(plates))
@@ -148,8 +149,10 @@ def evaluate(
         return
     _table("Reader on the development split", ["set", "plates", "texts", "exact %", "folded %", "region %"],
            scores.table(reads))  # fmt: skip
-    _table("Reliability of the plate's confidence (folded)", ["from", "to", "plates", "mean", "right %"],
-           scores.reliability(reads))  # fmt: skip
+    stated = {"characters": reliability.of_characters(reads), "plates": reliability.of_plates(reads)}
+    for name, told in stated.items():
+        _table(f"Reliability of {name} (folded)", ["from", "to", name, "mean", "right %"], reliability.table(told))
+    reliability.diagram({name: reliability.bins(told) for name, told in stated.items()}, MODELS / "reliability.svg")
     sure = [read for read in reads if read.weakest >= 0.95]
     console.print(f"weakest character >= 0.95: {len(sure)} of {len(reads)} plates, right (folded) "
                   f"{scores.share(sum(read.folded for read in sure), max(len(sure), 1))} %")  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from math import sqrt
 from pathlib import Path
 
@@ -26,14 +25,19 @@ _FOLD = str.maketrans("OQI", "001")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the reader says of one view: the best text, its probability and that of its weakest character, the most
-    probable issuer and its probability."""
+    """What the reader says of one plate: the best text, its probability and its characters', the most probable issuer
+    and its probability."""
 
     text: str
     confidence: float
-    weakest: float
+    characters: tuple[float, ...]
     region: str
     region_confidence: float
+
+    @property
+    def weakest(self) -> float:
+        """The probability of the least sure character."""
+        return min(self.characters, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ def read(ocr: Ocr, plate: Labelled) -> Seen:
     """A labelled plate read as the daemon reads it, its box taken for its corners."""
     x, y, w, h = plate.box
     seen = look(ocr, plate.picture, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32))
-    (text, confidence), (region, share) = seen.texts[0], next(iter(seen.regions.items()))
-    return Seen(text, confidence, min(character_confidence(seen.texts), default=0.0), region, share)
+    (text, confidence), (region, probability) = seen.texts[0], next(iter(seen.regions.items()))
+    return Seen(text, confidence, character_confidence(seen.texts), region, probability)
 
 
 def read_all(ocr: Ocr, photos: Iterable[Photo]) -> list[Read]:
@@ -99,18 +103,6 @@ def table(reads: list[Read]) -> list[tuple[str, ...]]:
     return rows
 
 
-def reliability(reads: list[Read]) -> list[tuple[str, ...]]:
-    """Rows of (confidence from, to, plates, mean confidence, right): folded, by the whole text's probability."""
-    rows: list[tuple[str, ...]] = []
-    for low, high in pairwise([0, 0.5, 0.8, 0.9, 0.95, 0.99, 1.000001]):
-        mine = [read for read in reads if low <= read.confidence < high]
-        if mine:
-            mean = float(np.mean([read.confidence for read in mine]))
-            right = share(sum(read.folded for read in mine), len(mine))
-            rows.append((f"{low:g}", f"{min(high, 1):g}", str(len(mine)), f"{mean:.3f}", right))
-    return rows
-
-
 def failures(ocr: Ocr, file: Path, *, tried: int = 600, seed: int = 17) -> tuple[int, int]:
     """Read `tried` rendered plates through bad optics; a sheet of those misread, and (misread, tried)."""
     rng = np.random.default_rng(seed)
@@ -135,7 +127,13 @@ def sheet(reads: list[Read], file: Path) -> None:
 
 def share(hits: int, of: int) -> str:
     """A percentage with its 95 % Wilson interval."""
+    low, high = wilson(hits, of)
+    return f"{100 * hits / of:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
+def wilson(hits: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share. Source: Wilson, 1927, "Probable Inference"."""
     p, z = hits / of, 1.96
     centre = (p + z * z / (2 * of)) / (1 + z * z / of)
     half = z * sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return f"{100 * p:.1f} ({100 * (centre - half):.1f}-{100 * (centre + half):.1f})"
+    return centre - half, centre + half

@@ -1,9 +1,14 @@
 """How reads are scored: folding, intervals, groups."""
 
+import math
+from pathlib import Path
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
-from models.train.evaluate import Read, fold, reliability, share, table
+from models.train import reliability
+from models.train.evaluate import Read, fold, share, table
 from models.train.photos import Photo
 from models.train.pool import Labelled
 
@@ -12,7 +17,7 @@ _PICTURE = np.zeros((4, 8, 3), np.uint8)
 
 def _read(truth: str, said: str, confidence: float = 0.9, region: str = "US-CA", name: str = "us_set") -> Read:
     photo = Photo(name, Labelled(_PICTURE, (0, 0, 8, 4), truth, frozenset({"US-CA"})), True)
-    return Read(said, confidence, confidence, region, 0.9, photo=photo)
+    return Read(said, confidence, (confidence,) * len(said), region, 0.9, photo=photo)
 
 
 def test_o_q_and_i_are_folded_and_nothing_else() -> None:
@@ -41,6 +46,21 @@ def test_the_table_counts_sets_apart_and_together() -> None:
 
 
 def test_reliability_sets_confidence_against_what_was_right() -> None:
-    rows = reliability([_read("A1", "A1", 0.97), _read("A1", "A7", 0.97), _read("A1", "A1", 0.3)])
+    reads = [_read("A1", "A1", 0.97), _read("A1", "A7", 0.97), _read("A1", "A1", 0.3)]
+    rows = reliability.table(reliability.of_plates(reads))
     assert [(row[0], row[2]) for row in rows] == [("0", "1"), ("0.95", "2")]
     assert rows[1][4].startswith("50.0")
+
+
+def test_a_character_is_right_where_the_truth_has_it_in_order() -> None:
+    assert [right for _, right in reliability.of_characters([_read("AB12C", "AB2C")])] == [True] * 4
+    assert [right for _, right in reliability.of_characters([_read("AB12", "AX12")])] == [True, False, True, True]
+
+
+def test_the_reliability_diagram_is_well_formed(tmp_path: Path) -> None:
+    reads = [_read("A1", "A1", 0.97), _read("A1", "A7", 0.999), _read("A1", "A1", 1.0), _read("A1", "", 0.0)]
+    curves = {"plates": reliability.bins(reliability.of_plates(reads))}
+    reliability.diagram(curves, tmp_path / "r.svg")
+    circles = [e for e in ElementTree.parse(tmp_path / "r.svg").iter() if e.tag.endswith("circle")]
+    assert len(circles) == len(curves["plates"]) + 1
+    assert all(math.isfinite(float(circle.attrib["cy"])) for circle in circles)
