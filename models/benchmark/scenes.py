@@ -1,4 +1,4 @@
-"""What is measured on: photographs labelled as `../shared/plates` is, or scenes drawn here."""
+"""What is measured on: photographs in labelled sets (models/train/README.md says how), or scenes drawn here."""
 
 import json
 from collections.abc import Iterator

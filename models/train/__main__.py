@@ -22,7 +22,6 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=F
 console = Console()
 
 MODELS = Path(__file__).resolve().parent.parent
-CHECKPOINT = Path(__file__).resolve().parent / "checkpoints" / "ocr.pt"
 PLATES_IN_POOL = 60_000
 SAMPLES = 600_000
 VERSION = "1"
@@ -33,6 +32,7 @@ Plates = Annotated[
 ]
 Work = Annotated[Path, typer.Option("--work", help="Where plates and training states are kept.")]
 _WORK = Path("build/models")
+Models = Annotated[Path, typer.Option("--models", help="The models and their manifest; the shipped ones unless named.")]
 
 
 @app.command()
@@ -73,7 +73,7 @@ def ocr(
     photos = []
     if plates:
         photos = training(plates)
-        taught = selftaught.labelled(load_ocr(MODELS / "ocr.tflite", _entry()), plates)
+        taught = selftaught.labelled(load_ocr(MODELS), plates)
         console.print(f"{len(photos)} photographs, and {len(taught)} that the present reader is sure of")
         photos += taught
     else:
@@ -97,7 +97,7 @@ def detector(plates: Plates = None, work: Work = _WORK) -> None:
 
 
 @app.command()
-def export(plates: Plates = None, work: Work = _WORK) -> None:
+def export(plates: Plates = None, work: Work = _WORK, models: Models = MODELS) -> None:
     """Reader weights -> checkpoint, int8 model, temperatures, manifest (a minute)."""
     import torch
 
@@ -120,9 +120,11 @@ def export(plates: Plates = None, work: Work = _WORK) -> None:
         "characters_output": 0, "issuer_output": 1,
     }  # fmt: skip
     entry |= temperatures(fresh, work / "pool", held_out(plates) if plates else [])
-    checkpoint.save(torch.load(weights, weights_only=True), CHECKPOINT)
-    fresh.replace(MODELS / "ocr.tflite")  # the daemon refuses one without the other, so both change at once
-    manifest.update("ocr", entry, version=time.strftime(f"{VERSION}-%Y%m%d%H%M", time.gmtime()))
+    models.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(torch.load(weights, weights_only=True), models / "train" / "checkpoints" / "ocr.pt")
+    fresh.replace(models / "ocr.tflite")  # the daemon refuses one without the other, so both change at once
+    version = time.strftime(f"{VERSION}-%Y%m%d%H%M", time.gmtime())
+    manifest.update("ocr", entry, version=version, path=models / "manifest.json")
     console.print({key: entry[key] for key in ("temperature", "issuer_temperature")})
 
 
@@ -133,15 +135,16 @@ def evaluate(
     misses: Annotated[
         Path | None, typer.Option(help="Write a sheet of what is misread here (not for sharing).")
     ] = None,
+    models: Models = MODELS,
 ) -> None:
-    """Score the shipped reader on the development split of the real plates, and draw models/reliability.svg."""
+    """Score the reader on the development split of the real plates, and draw reliability.svg beside it."""
     if plates is None:
         raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
     from models.train import evaluate as scores
     from models.train import reliability
     from models.train.photos import development
 
-    reads = scores.read_all(scores.load_ocr(MODELS / "ocr.tflite", _entry()), development(plates))
+    reads = scores.read_all(scores.load_ocr(models), development(plates))
     if as_json:
         for read in reads:
             print(json.dumps({"set": read.photo.name, "exact": read.exact, "folded": read.folded,
@@ -152,7 +155,7 @@ def evaluate(
     stated = {"characters": reliability.of_characters(reads), "plates": reliability.of_plates(reads)}
     for name, told in stated.items():
         _table(f"Reliability of {name} (folded)", ["from", "to", name, "mean", "right %"], reliability.table(told))
-    reliability.diagram({name: reliability.bins(told) for name, told in stated.items()}, MODELS / "reliability.svg")
+    reliability.diagram({name: reliability.bins(told) for name, told in stated.items()}, models / "reliability.svg")
     sure = [read for read in reads if read.weakest >= 0.95]
     console.print(f"weakest character >= 0.95: {len(sure)} of {len(reads)} plates, right (folded) "
                   f"{scores.share(sum(read.folded for read in sure), max(len(sure), 1))} %")  # fmt: skip
@@ -167,7 +170,7 @@ def card() -> None:
     from models.train.sheet import contact_sheet
 
     contact_sheet(MODELS / "plates.jpg")
-    wrong, tried = scores.failures(scores.load_ocr(MODELS / "ocr.tflite", _entry()), MODELS / "misread.jpg")
+    wrong, tried = scores.failures(scores.load_ocr(MODELS), MODELS / "misread.jpg")
     console.print(f"{wrong} of {tried} rendered plates misread through bad optics")
 
 
@@ -181,11 +184,6 @@ def everything(plates: Plates = None, work: Work = _WORK) -> None:
     card()
     if plates:
         evaluate(plates)
-
-
-def _entry() -> dict[str, object]:
-    entry: dict[str, object] = json.loads((MODELS / "manifest.json").read_text())["ocr"]
-    return entry
 
 
 def _progress() -> Progress:

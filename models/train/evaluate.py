@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import sqrt
@@ -78,9 +79,10 @@ def read_all(ocr: Ocr, photos: Iterable[Photo]) -> list[Read]:
     return [Read(**asdict(read(ocr, photo.plate)), photo=photo) for photo in photos]
 
 
-def load_ocr(model: Path, entry: dict[str, object]) -> Ocr:
-    """The reader as the daemon runs it, on one thread."""
-    return Ocr(Model(Network(model.read_bytes(), threads=1), entry))
+def load_ocr(models: Path) -> Ocr:
+    """The reader of a folder of models as the daemon runs it, on one thread."""
+    entry = json.loads((models / "manifest.json").read_text())["ocr"]
+    return Ocr(Model(Network((models / entry["file"]).read_bytes(), threads=1), entry))
 
 
 def table(reads: list[Read]) -> list[tuple[str, ...]]:
