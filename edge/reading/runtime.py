@@ -4,6 +4,10 @@ Exactly one of the two is used, by what is installed and in that order. The two 
 """
 
 import importlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from edge.errors import ModelRefused, RuntimeMissing, clean
 
 RUNTIMES = ("ai_edge_litert", "tflite_runtime")
+GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +46,9 @@ class Network:
         """ModelRefused if the runtime doesn't take the model."""
         interpreter = importlib.import_module(f"{installed_runtime()}.interpreter").Interpreter
         try:
-            self._interpreter = interpreter(model_content=model, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _without_greeting():
+                self._interpreter = interpreter(model_content=model, num_threads=threads)
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ModelRefused(f"the runtime refuses a model: {clean(error)}") from error
         self._model = model  # the runtime reads weights from these bytes for as long as it lives
@@ -64,6 +70,29 @@ class Network:
 def decode(codes: NDArray[np.int8], spec: TensorSpec) -> NDArray[np.float32]:
     """The values behind int8 codes."""
     return (codes.astype(np.float32) - np.float32(spec.zero_point)) * np.float32(spec.scale)
+
+
+_one_at_a_time = threading.Lock()
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """Keep GREETING from standard error: the runtime has no switch for it. All else written there comes a bit later.
+
+    What is more than a pipe holds (64 KiB) is lost: the runtime must not wait for a reader.
+    """
+    with _one_at_a_time:
+        kept = os.dup(2)
+        heard, said = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.dup2(said, 2)
+        os.close(said)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            with os.fdopen(heard, "rb", buffering=0) as pipe:
+                os.write(2, (pipe.read() or b"").replace(GREETING, b""))
 
 
 def _spec(detail: dict[str, Any]) -> TensorSpec:

@@ -1,10 +1,14 @@
 """One port over two runtimes: whichever is installed takes the shipped models and keeps its word."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,6 +71,44 @@ def test_what_a_pass_returned_stays_when_the_next_runs(only: str) -> None:
 def test_bytes_that_are_no_model_are_refused(only: str, content: bytes) -> None:
     with pytest.raises(ModelRefused):
         Network(content, threads=1)
+
+
+def test_a_new_process_hears_nothing_from_the_runtime() -> None:
+    """A process of its own: the runtime greets once in each."""
+    program = "import sys; from edge.reading.bundle import load_bundle; load_bundle(None, threads=1); print('loaded')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("loaded\n", "")
+
+
+def runtime_that_says(*said: bytes) -> SimpleNamespace:
+    """In place of importlib: a runtime that writes to standard error, then refuses any model."""
+
+    def interpreter(**_: object) -> None:
+        for words in said:
+            os.write(2, words)
+        raise ValueError("spoilt")
+
+    return SimpleNamespace(import_module=lambda name: SimpleNamespace(Interpreter=interpreter))
+
+
+def test_what_else_the_runtime_says_comes_through(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime, "importlib", runtime_that_says(b"WARNING: a\n", runtime.GREETING, b"ERROR: b\n"))
+    for _ in range(2):
+        with pytest.raises(ModelRefused, match="spoilt"):
+            Network(b"", threads=1)
+        assert capfd.readouterr().err == "WARNING: a\nERROR: b\n"
+
+
+def test_a_runtime_that_says_more_than_a_pipe_holds_is_not_held_up(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime, "importlib", runtime_that_says(b"x" * 40_000, b"y" * 40_000))
+    with pytest.raises(ModelRefused, match="spoilt"):
+        Network(b"", threads=1)
+    said = capfd.readouterr().err
+    assert said == "x" * 40_000 + "y" * (len(said) - 40_000)
 
 
 def test_without_a_runtime_the_error_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
