@@ -27,13 +27,14 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 
 from edge.errors import (
     AuthorityExists,
+    AuthorityInvalid,
     AuthorityMissing,
     AuthorityRefuses,
     AuthorityThreshold,
     AuthorityUnknown,
-    clean,
+    PolicyMalformed,
 )
-from edge.policy import Policy, Terms, parse_policy
+from edge.policy import Policy, Terms, parse_policy, wrong_fields
 from edge.seal.keys import PublicKey, fingerprint
 from edge.seal.signer import Signer
 from edge.trust import CURRENT_POLICY
@@ -124,13 +125,17 @@ class Repository:
             try:
                 return Terms.model_validate_json(path.read_bytes())
             except ValidationError as error:
-                raise AuthorityMissing(f"{path} is no draft: {clean(error.errors()[0]['msg'])}") from error
+                raise AuthorityMissing(f"{path} is no draft: {wrong_fields(error)}") from error
         return Terms() if self.policy is None else _terms(self.policy)
 
     def edit(self, **changes: object) -> Terms:
-        """Change fields of the draft."""
-        draft = Terms.model_validate({**dict(self.draft), **changes})
-        _write(self.directory / "draft.json", draft.model_dump_json(indent=1).encode())
+        """Change fields of the draft. AuthorityInvalid, with the draft as it was, for what no policy can say."""
+        changed = Terms.model_construct(**{**dict(self.draft), **changes}).model_dump_json(indent=1)
+        try:
+            draft = Terms.model_validate_json(changed)
+        except ValidationError as error:
+            raise AuthorityInvalid(wrong_fields(error)) from error
+        _write(self.directory / "draft.json", changed.encode())
         return draft
 
     def add_target(self, name: str, content: bytes) -> None:
@@ -142,11 +147,16 @@ class Repository:
     def publish(self, targets: Signer, online: Signer, now: datetime.datetime, *, force: bool = False) -> Policy:
         """Sign the draft as the next policy, all targets, and that this is the newest.
 
-        AuthorityRefuses for a policy with fewer than two readers; AuthorityThreshold if a key is not the root's choice.
+        AuthorityRefuses for a policy with a single reader, AuthorityInvalid for one that lanes could not go by,
+        AuthorityThreshold if a key is not the root's choice; nothing is published then.
         """
+        for role, signer in (("targets", targets), ("snapshot", online)):
+            if signer.public.kid.hex() not in self.root.signed.roles[role].keyids:
+                raise AuthorityThreshold(f"the key {signer.public.fingerprint} is not the one for {role}")
         policy = self._next_policy(now, force)
-        self.add_target(f"policy/{policy.version}", policy.to_json())
-        self.add_target(CURRENT_POLICY, policy.to_json())
+        if policy != self.policy:
+            self.add_target(f"policy/{policy.version}", policy.to_json())
+            self.add_target(CURRENT_POLICY, policy.to_json())
         files = {
             path.relative_to(self._targets).as_posix(): path
             for path in sorted(self._targets.rglob("*"))
@@ -234,12 +244,17 @@ class Repository:
     def _next_policy(self, now: datetime.datetime, force: bool) -> Policy:
         before, draft = self.policy, self.draft
         if not draft.recipients:
-            raise AuthorityRefuses("a policy needs recipients: `add-recipient` names those who may read")
+            raise AuthorityInvalid("a policy needs recipients: `add-recipient` names those who may read")
         if before is not None and _terms(before) == draft:
             return before
         version = 1 if before is None else before.version + 1
-        policy = Policy.model_validate({**dict(draft), "version": version, "issued": now})
-        readers = len({key.kid for key in policy.recipients_at(now)})
+        try:
+            policy = parse_policy(Policy.model_construct(**dict(draft), version=version, issued=now).to_json())
+        except PolicyMalformed as error:
+            raise AuthorityInvalid(error.what) from error
+        readers = len({key.kid for key in policy.readers_at(now)})
+        if not readers:
+            raise AuthorityInvalid("nobody could read: every recipient is revoked, over, or not yet valid")
         if readers < LEAST_RECIPIENTS and not force:
             raise AuthorityRefuses(f"the policy has {readers} reader; there must be {LEAST_RECIPIENTS}, one in escrow")
         return policy

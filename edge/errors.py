@@ -467,6 +467,11 @@ class RequestInvalid(AuthorityError):
     hint = "The request was altered on the way, or is of another kind: bring the file of `sealane enrol` again."
 
 
+class AuthorityInvalid(AuthorityError):
+    code = "AUTH-07"
+    hint = "Lanes would refuse that: change what is named above. The draft and what is published are as they were."
+
+
 # --- outbox and delivery --------------------------------------------------------------------------------------------
 
 

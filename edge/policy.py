@@ -6,10 +6,20 @@ A JSON file, signed as a target of the owner's repository (`edge.trust`); keys a
 import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from edge.errors import KeyFileError, PolicyMalformed, clean
 from edge.seal import keys
+from edge.seal.envelope import MAX_RECIPIENTS
 from edge.seal.keys import PublicKey, Purpose
 
 MAX_POLICY_BYTES = 1 << 20
@@ -100,27 +110,37 @@ class Terms(Part):
 
 
 class Policy(Terms):
-    """One edition of the owner's word. Append-only: a record names the edition (`version`) that it was sealed under."""
+    """One edition of the owner's word. Append-only: a record names the edition (`version`) that it was sealed under.
+
+    What it says of a time before it was issued it says of the time when it was: a lane whose clock is behind seals for
+    the same readers, and its messages count. At no time are there more readers than a message has places for.
+    """
 
     version: int = Field(ge=1)
     issued: AwareDatetime
     recipients: tuple[Recipient, ...] = Field(min_length=1, max_length=32)
 
+    def readers_at(self, at: datetime.datetime) -> tuple[PublicKey, ...]:
+        """Who holds as a recipient at that time: it may be nobody."""
+        return tuple(one.key for one in self.recipients if one.holds(at) and not self.revokes(one.key, at))
+
     def recipients_at(self, at: datetime.datetime) -> tuple[PublicKey, ...]:
         """Whom to seal for. If none holds at that time, those that held last: a record must never have no reader."""
-        holding = [one.key for one in self.recipients if one.holds(at) and not self.revokes(one.key, at)]
-        if holding:
-            return tuple(holding)
+        at = max(at, self.issued)
+        if holding := self.readers_at(at):
+            return holding
         kept = [one for one in self.recipients if not self.revokes(one.key, at)] or list(self.recipients)
         last = max((one.until or at for one in kept), default=at)
         return tuple(one.key for one in kept if (one.until or at) == last)
 
     def collectors_at(self, at: datetime.datetime) -> tuple[PublicKey, ...]:
         """Whose receipts count."""
+        at = max(at, self.issued)
         return tuple(one.key for one in self.collectors if one.holds(at) and not self.revokes(one.key, at))
 
     def lane_keys_at(self, lane: str, at: datetime.datetime) -> tuple[PublicKey, ...]:
         """Which keys `lane` may sign with."""
+        at = max(at, self.issued)
         enrolled = self.lanes.get(lane)
         if enrolled is None:
             return ()
@@ -128,6 +148,15 @@ class Policy(Terms):
 
     def to_json(self) -> bytes:
         return self.model_dump_json(indent=1).encode()
+
+    @model_validator(mode="after")
+    def _readers_fit(self) -> "Policy":
+        kids = {one.key.kid.hex() for one in self.recipients}
+        changes = {self.issued, *(one.at for one in self.revoked if one.kid in kids)}
+        changes |= {at for one in self.recipients for at in (one.since, one.until) if at is not None}
+        if any(len(self.recipients_at(at)) > MAX_RECIPIENTS for at in changes):
+            raise ValueError(f"more than {MAX_RECIPIENTS} recipients hold at a time")
+        return self
 
 
 def parse_policy(data: bytes) -> Policy:
@@ -137,8 +166,13 @@ def parse_policy(data: bytes) -> Policy:
     try:
         return Policy.model_validate_json(data)
     except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, item['loc']))}: {clean(item['msg'])}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise PolicyMalformed("; ".join(clean(what) for what in wrong[:5])) from error
+        raise PolicyMalformed(wrong_fields(error)) from error
+
+
+def wrong_fields(error: ValidationError) -> str:
+    """The first few fields that are wrong and why, in one line, without what they hold."""
+    wrong = [
+        f"{'.'.join(map(str, item['loc']))}: {clean(item['msg'])}"
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    return "; ".join(clean(what) for what in wrong[:5])

@@ -92,6 +92,12 @@ def test_a_message_is_judged_by_the_edition_that_it_names(tmp_path: Path, owner:
             admit("lane-1", message(name, version).data, keys, NOW.utc_ns)
 
 
+def test_a_lane_whose_clock_is_behind_the_owners_is_heard(tmp_path: Path, owner: Repository) -> None:
+    owner.edit(lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public, since=THEN + DAY),))})
+    owner.publish(FileSigner(signing_key(name="targets")), FileSigner(signing_key(name="online")), THEN + DAY)
+    admit("lane-1", message(version=2).data, policy_keys(tmp_path, owner), NOW.utc_ns)
+
+
 def test_a_revoked_key_counts_by_when_the_message_came_not_by_what_it_says(tmp_path: Path, owner: Repository) -> None:
     owner.edit(revoked=(Revocation(kid=signing_key().public.kid.hex(), at=THEN + DAY),))
     sign(owner)

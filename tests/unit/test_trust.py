@@ -14,6 +14,7 @@ from central.repository import FRESH_DAYS, Repository
 from edge.carrier import DirectoryCarrier, RetainedCarrier
 from edge.errors import (
     AuthorityExists,
+    AuthorityInvalid,
     AuthorityMissing,
     AuthorityRefuses,
     AuthorityThreshold,
@@ -26,7 +27,7 @@ from edge.errors import (
     TrustRefused,
     TrustUnreachable,
 )
-from edge.policy import Collector, Lane, LaneKey, Recipient, Revocation, parse_policy
+from edge.policy import Collector, Lane, LaneKey, Policy, Recipient, Revocation, parse_policy
 from edge.seal.keys import KeyType, PublicKey
 from edge.seal.signer import FileSigner
 from edge.trust import Trust
@@ -314,7 +315,44 @@ def test_a_revoked_key_counts_for_nothing_from_then_on(owner: Repository) -> Non
     assert names(policy.recipients_at(NOW)) == {recipient_key(name="escrow").public.kid}
     assert policy.collectors_at(NOW) == ()
     assert policy.lane_keys_at("lane-1", NOW) == ()
-    assert policy.lane_keys_at("lane-1", NOW - DAY) == (signing_key().public,)
+
+
+def test_a_clock_behind_the_policy_has_the_readers_collectors_and_keys_of_its_issue(owner: Repository) -> None:
+    owner.edit(
+        recipients=(reader("old", until=NOW + DAY), reader("new", since=NOW - DAY), reader("escrow")),
+        collectors=(Collector(key=signer("collector").public, since=NOW),),
+        lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public, since=NOW),))},
+    )
+    policy = owner.publish(TARGETS, ONLINE, NOW)
+    for behind in (NOW - datetime.timedelta(seconds=5), datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)):
+        assert policy.recipients_at(behind) == policy.recipients_at(NOW)
+        assert policy.collectors_at(behind) == policy.collectors_at(NOW)
+        assert policy.lane_keys_at("lane-1", behind) == (signing_key().public,)
+
+
+def test_a_policy_with_more_readers_than_a_message_has_places_is_neither_signed_nor_taken(owner: Repository) -> None:
+    before = owner.published / "targets" / "policy"
+    kept = sorted(before.iterdir())
+    owner.edit(recipients=tuple(reader(f"reader-{number}") for number in range(9)))
+    with pytest.raises(AuthorityInvalid):
+        owner.publish(TARGETS, ONLINE, NOW)
+    assert sorted(before.iterdir()) == kept
+    with pytest.raises(PolicyMalformed):
+        parse_policy(Policy.model_construct(**dict(owner.draft), version=2, issued=NOW).to_json())
+    one_at_a_time = [NOW + number * DAY for number in range(12)]
+    rolling = (reader(f"reader-{at:%d}", since=at, until=at + DAY) for at in one_at_a_time)
+    owner.edit(recipients=(reader("escrow"), *rolling))
+    assert len(owner.publish(TARGETS, ONLINE, NOW).recipients) == 13
+
+
+def test_a_policy_whose_readers_are_all_revoked_or_over_is_refused_even_if_forced(owner: Repository) -> None:
+    ended = owner.draft.recipients
+    owner.edit(revoked=tuple(Revocation(kid=one.key.kid.hex(), at=NOW) for one in ended))
+    with pytest.raises(AuthorityInvalid):
+        owner.publish(TARGETS, ONLINE, NOW, force=True)
+    owner.edit(revoked=(), recipients=(reader("old", until=NOW), reader("older", until=NOW)))
+    with pytest.raises(AuthorityInvalid):
+        owner.publish(TARGETS, ONLINE, NOW, force=True)
 
 
 def test_a_policy_with_one_reader_is_refused_unless_forced(owner: Repository) -> None:
@@ -326,8 +364,42 @@ def test_a_policy_with_one_reader_is_refused_unless_forced(owner: Repository) ->
 
 def test_a_policy_without_readers_is_refused_even_if_forced(owner: Repository) -> None:
     owner.edit(recipients=())
-    with pytest.raises(AuthorityRefuses):
+    with pytest.raises(AuthorityInvalid):
         owner.publish(TARGETS, ONLINE, NOW, force=True)
+
+
+def test_a_wrong_key_leaves_what_is_published_as_it_was(trust: Trust, owner: Repository) -> None:
+    before = owner.files()
+    owner.edit(aim_picture=True)
+    for targets, online in ((signer("stranger"), ONLINE), (TARGETS, signer("stranger"))):
+        with pytest.raises(AuthorityThreshold):
+            owner.publish(targets, online, NOW)
+    assert owner.files() == before
+    assert trust.refresh(carried(owner), NOW) is False
+
+
+def test_a_published_policy_is_signed_again_as_the_bytes_it_was(trust: Trust, owner: Repository) -> None:
+    """An earlier version of this program may have written them."""
+    current = owner.published / "targets" / "policy" / "current"
+    written = json.dumps(json.loads(current.read_bytes())).encode()
+    current.write_bytes(written)
+    owner.add_target("certificates/lane-1.pem", b"renewed")
+    owner.publish(TARGETS, ONLINE, NOW)
+    assert current.read_bytes() == written
+
+
+def test_a_draft_that_no_policy_can_follow_is_refused_and_the_draft_stays(owner: Repository) -> None:
+    kept = owner.draft
+    lane = kept.lanes["lane-1"]
+    for bad in (
+        {"epochs": ("soon",)},
+        {"keys": tuple(LaneKey(key=signing_key(name=f"k{n}").public) for n in range(17))},
+    ):
+        with pytest.raises(AuthorityInvalid):
+            owner.edit(lanes={"lane-1": lane.model_copy(update=bad)})
+    with pytest.raises(AuthorityInvalid):
+        owner.edit(recipients=tuple(reader(f"reader-{number}") for number in range(33)))
+    assert owner.draft == kept
 
 
 def test_signing_without_a_change_makes_no_new_edition(owner: Repository, trust: Trust) -> None:
