@@ -1,9 +1,10 @@
 #!/bin/sh
-# Puts sealane's system files in place, and prepares lanes. Safe to run again: it changes only what differs, says what it
-# does, and never touches keys or a lane.toml that is there.
+# Puts sealane's system files in place, and prepares lanes or a collector. Safe to run again: it changes only what differs,
+# says what it does, and never touches keys, a lane.toml or a collector.env that is there.
 #
-#   sudo systemd/install.sh                                 the system files
+#   sudo systemd/install.sh                                 a lane box's system files
 #   sudo systemd/install.sh gate-7 192.0.2.10 198.51.100.0/28   and lane gate-7, which may talk to these hosts only
+#   sudo systemd/install.sh --collector 192.0.2.10          a collector, which may talk to this host only
 #
 # The software itself is expected in /opt/sealane (see docs/field-guide.md). DESTDIR installs beneath another root.
 set -eu
@@ -30,9 +31,42 @@ folder() { # folder PATH MODE
     fi
 }
 
+hosts() { # hosts UNIT ADDRESS...: the drop-in that names whom a service may talk to
+    unit=$1
+    shift
+    [ $# -gt 0 ] || return 0
+    list=$(mktemp)
+    trap 'rm -f "$list"' EXIT
+    { say "# Whom $unit may talk to; nothing else is reached."
+      say "[Service]"
+      for host in "$@"; do say "IPAddressAllow=$host"; done; } > "$list"
+    put "$list" "/etc/systemd/system/$unit.service.d/hosts.conf"
+}
+
 if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
     say "run it as root: sudo $0 $*" >&2
     exit 1
+fi
+
+if [ "${1:-}" = --collector ]; then
+    shift
+    put "$here/sealane-collector.service" /etc/systemd/system/sealane-collector.service
+    folder /etc/sealane-collector 0755
+    folder /etc/sealane-collector/private 0700
+    if [ -e "$root/etc/sealane-collector/collector.env" ]; then
+        say "kept      /etc/sealane-collector/collector.env"
+    else
+        put "$here/collector.env" /etc/sealane-collector/collector.env
+    fi
+    hosts sealane-collector "$@"
+    [ -n "$root" ] || systemctl daemon-reload
+    say
+    say "Next, for the collector:"
+    say "  options           /etc/sealane-collector/collector.env"
+    say "  private keys      /etc/sealane-collector/private/   collector and collector.central.key (they stay root's)"
+    say "  its hosts         sudo $0 --collector ADDRESS...   (broker, database, name server)"
+    say "  start it          sudo systemctl enable --now sealane-collector"
+    exit
 fi
 
 put "$here/sealane@.service" /etc/systemd/system/sealane@.service
@@ -65,15 +99,8 @@ if [ $# -gt 0 ]; then
             "$here/../docs/lane.toml" > "$root/etc/sealane/$lane/lane.toml"
         say "written   /etc/sealane/$lane/lane.toml: go through it"
     fi
-    if [ $# -gt 0 ]; then
-        hosts=$(mktemp)
-        trap 'rm -f "$hosts"' EXIT
-        { say "# Broker, camera, serial server, name and time servers of lane $lane; nothing else is reached."
-          say "[Service]"
-          for host in "$@"; do say "IPAddressAllow=$host"; done; } > "$hosts"
-        put "$hosts" "/etc/systemd/system/sealane@$lane.service.d/hosts.conf"
-        [ -n "$root" ] || systemctl daemon-reload
-    fi
+    hosts "sealane@$lane" "$@"
+    [ -n "$root" ] || systemctl daemon-reload
     say
     say "Next, for lane $lane:"
     say "  private keys      /etc/sealane/$lane/private/   (sealane keys; they stay root's)"

@@ -1,7 +1,7 @@
-"""The unit under a real systemd: booted in namespaces of its own over a throw-away copy of this machine's files.
+"""The units under a real systemd: booted in namespaces of its own over a throw-away copy of this machine's files.
 
-What no offline check can tell: that the daemon lives under this system-call filter, with these mounts, credentials and
-limits, and that it is as confined there as it says, with Landlock and without.
+What no offline check can tell: that a service lives under this system-call filter, with these mounts, credentials and
+limits, and that the lane is as confined there as it says, with Landlock and without.
 """
 
 import os
@@ -61,20 +61,21 @@ ExecStart=/bin/sh -c 'sh /srv/proof/proof.sh > /srv/proof/out 2>&1; systemctl ex
 """
 PROOF = """
 set -eu
-/srv/house/systemd/install.sh lane-1 127.0.0.1
-cp -r /srv/proof/lane-1/. /etc/sealane/lane-1/
-mkdir -p /etc/systemd/system/sealane@lane-1.service.d
-cp /srv/proof/test.conf /etc/systemd/system/sealane@lane-1.service.d/
+unit={unit}
+/srv/house/systemd/install.sh {install} 127.0.0.1
+cp -r /srv/proof/etc/. {etc}/
+mkdir -p /etc/systemd/system/$unit.service.d
+cp /srv/proof/test.conf /etc/systemd/system/$unit.service.d/
 systemctl daemon-reload
-systemctl start sealane@lane-1 || true
-echo "active: $(systemctl is-active sealane@lane-1)"
-pid=$(systemctl show -p MainPID --value sealane@lane-1)
+systemctl start $unit || true
+echo "active: $(systemctl is-active $unit)"
+pid=$(systemctl show -p MainPID --value $unit)
 grep -E '^(Uid|NoNewPrivs|Seccomp|VmSwap|CapEff):' /proc/$pid/status || true
 ls /run/credentials/ || true
-systemctl stop sealane@lane-1 || true
-echo "result: $(systemctl show -p Result --value sealane@lane-1)"
-ls -n /var/lib/sealane/lane-1
-journalctl --no-pager -o cat _SYSTEMD_UNIT=sealane@lane-1.service
+systemctl stop $unit || true
+echo "result: $(systemctl show -p Result --value $unit)"
+ls -n {state}/
+journalctl --no-pager -o cat _SYSTEMD_UNIT=$unit.service
 """
 SEALANE = f"""#!{PYTHON}
 import sys
@@ -98,22 +99,36 @@ def why_not() -> str:
     return ""
 
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"THE UNIT WAS NOT STARTED HERE: {why_not()}")
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"THE UNITS WERE NOT STARTED HERE: {why_not()}")
 
 
 @dataclass
 class Machine:
-    """What a boot needs; `boot` gives what proof.sh said."""
+    """A machine with one service: its unit, what install.sh calls it, its folder in /etc, its state directory."""
 
     work: Path
+    unit: str
+    install: str
+    etc: str
+    state: str
 
-    def boot(self, drop_in: str) -> str:
-        (self.work / "proof" / "test.conf").write_text(f"[Service]\n{_lock_without_limits()}{drop_in}")
+    @property
+    def proof(self) -> Path:
+        """What the booted machine sees as /srv/proof; `etc` beneath it becomes the service's folder in /etc."""
+        return self.work / "proof"
+
+    def boot(self, drop_in: str = "") -> str:
+        """What proof.sh said, of the service with `drop_in` among its settings."""
+        proof = PROOF.format(unit=self.unit, install=self.install, etc=self.etc, state=self.state)
+        files = {"sealane": SEALANE, "proof.service": PROOF_SERVICE, "proof.sh": proof}
+        for name, content in {**files, "test.conf": f"[Service]\n{drop_in}"}.items():
+            (self.proof / name).write_text(content)
+        (self.proof / "sealane").chmod(0o755)
         (self.work / "copy").mkdir(exist_ok=True)
         script = BOOT.format(work=self.work, repository=REPOSITORY, packages=sysconfig.get_path("purelib"))
         namespaces = ("--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup")
         subprocess.run(["unshare", *namespaces, "sh", "-c", script], capture_output=True, timeout=100, check=False)
-        out = self.work / "proof" / "out"
+        out = self.proof / "out"
         assert out.exists(), "systemd did not come up"
         return out.read_text()
 
@@ -127,12 +142,17 @@ def _lock_without_limits() -> str:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    proof = tmp_path / "proof"
-    etc = proof / "lane-1"
-    (etc / "private").mkdir(parents=True)
+def site(tmp_path: Path) -> Site:
     site = Site(tmp_path / "site")
     site.enrol("lane-1")
+    return site
+
+
+@pytest.fixture
+def lane(tmp_path: Path, site: Site) -> Iterator[Machine]:
+    machine = Machine(tmp_path, "sealane@lane-1", "lane-1", "/etc/sealane/lane-1", "/var/lib/sealane/lane-1")
+    etc = machine.proof / "etc"
+    (etc / "private").mkdir(parents=True)
     for name, source in {
         "ca.crt": site.tls / "ca.pem",
         "lane-1.crt": site.tls / "lane-1.pem",
@@ -173,16 +193,34 @@ collector_files = ["collector.pub"]
 [state]
 directory = "/var/lib/sealane/lane-1"
 """)
-    (proof / "sealane").write_text(SEALANE)
-    (proof / "sealane").chmod(0o755)
-    (proof / "proof.service").write_text(PROOF_SERVICE)
-    (proof / "proof.sh").write_text(PROOF)
-    yield Machine(tmp_path)
+    yield machine
     end.close()
 
 
-def test_the_unit_starts_confined_in_every_way_and_stops_cleanly(machine: Machine) -> None:
-    said = machine.boot("")
+@pytest.fixture
+def collector(tmp_path: Path, site: Site) -> Iterator[Machine]:
+    name = "sealane-collector"
+    machine = Machine(tmp_path, name, "--collector", f"/etc/{name}", f"/var/lib/{name}")
+    etc = machine.proof / "etc"
+    (etc / "private").mkdir(parents=True)
+    for file in ("ca.pem", "collector.central.pem"):
+        shutil.copy(site.tls / file, etc)
+    for secret in (site.tls / "collector.central.key", site.root / "collector"):
+        shutil.copy(secret, etc / "private")
+    shutil.copytree(site.lane_keys, etc / "lanes")
+    (etc / "collector.env").write_text(f"""
+SEALANE_BROKER=127.0.0.1:{site.broker.port}
+SEALANE_CA={machine.etc}/ca.pem
+SEALANE_CERTIFICATE={machine.etc}/collector.central.pem
+SEALANE_LANES={machine.etc}/lanes
+""")
+    site.broker.start()
+    yield machine
+    site.broker.stop()
+
+
+def test_the_lane_starts_confined_in_every_way_and_stops_cleanly(lane: Machine) -> None:
+    said = lane.boot(_lock_without_limits())
     assert "active: active" in said, said
     assert "result: success" in said, said
     assert "NoNewPrivs:\t1" in said
@@ -196,14 +234,27 @@ def test_the_unit_starts_confined_in_every_way_and_stops_cleanly(machine: Machin
     assert "confine off" not in said
 
 
-def test_without_landlock_the_units_mounts_carry_it(machine: Machine) -> None:
-    said = machine.boot("SystemCallFilter=~landlock_create_ruleset\n")
+def test_without_landlock_the_lanes_mounts_carry_it(lane: Machine) -> None:
+    said = lane.boot(_lock_without_limits() + "SystemCallFilter=~landlock_create_ruleset\n")
     assert "active: active" in said, said
     assert 'writes="read-only mounts"' in said
     assert 'confine off measure=no-exec why="this kernel has no Landlock"' in said
 
 
-def test_a_unit_that_leaves_a_place_writable_is_refused_without_landlock(machine: Machine) -> None:
-    said = machine.boot("SystemCallFilter=~landlock_create_ruleset\nReadWritePaths=/srv\n")
+def test_a_lane_that_leaves_a_place_writable_is_refused_without_landlock(lane: Machine) -> None:
+    said = lane.boot(_lock_without_limits() + "SystemCallFilter=~landlock_create_ruleset\nReadWritePaths=/srv\n")
     assert "active: active" not in said
     assert "CONF-01 writes: this kernel has no Landlock, and /srv" in said, said
+
+
+def test_the_collector_starts_without_privileges_reaches_the_broker_and_stops_cleanly(collector: Machine) -> None:
+    said = collector.boot()
+    assert "active: active" in said, said
+    assert "result: success" in said, said
+    assert "Uid:\t0" not in said
+    assert "CapEff:\t0000000000000000" in said
+    assert "NoNewPrivs:\t1" in said
+    assert "Seccomp:\t2" in said
+    assert "sealane-collector.service" in said  # its credentials
+    assert "collecting from the broker" in said
+    assert "store.sqlite" in said
