@@ -26,6 +26,9 @@ from edge.seal.chain import ChainVerifier, Finding
 from edge.seal.envelope import Envelope, EpochLink
 
 MAX_LINE_BYTES = 128 * 1024
+STORE_WINDOW = 1 << 14
+CAPTURE_WINDOW = 1 << 20
+"""Messages of an epoch to compare with: a store has a number once, in a capture a fork may come months later."""
 LEAVES = ("record", "checkpoint")
 PROBLEMS = {
     Finding.FORK: "contradicts another message: two under one number, or a broken link",
@@ -126,7 +129,13 @@ class Audit:
     def _chain(self, lane: str) -> ChainVerifier:
         if lane not in self._chains:
             announced = self._lane_keys.epochs(lane)
-            self._chains[lane] = ChainVerifier(lane, from_start=self._from_start, announced=announced)
+            self._chains[lane] = ChainVerifier(
+                lane,
+                from_start=self._from_start,
+                announced=announced,
+                window=STORE_WINDOW if self._from_start else CAPTURE_WINDOW,
+                max_epochs=sys.maxsize,
+            )
         return self._chains[lane]
 
     def _readers_are_named(self, message: Envelope) -> bool:

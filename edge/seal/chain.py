@@ -42,7 +42,7 @@ class Finding(StrEnum):
     OLD = "old"  # accounted for too long ago to compare
     GAP = "gap"  # `missing` has not arrived, so far
     FORK = "fork"  # contradicts what is known: two messages with one number, or a broken link
-    UNLINKED_EPOCH = "unlinked-epoch"  # does not go on from the epoch before: one may have vanished
+    UNLINKED_EPOCH = "unlinked-epoch"  # does not go on from the end of an epoch, or not alone: one may have vanished
     FOREIGN_LANE = "foreign-lane"
 
 
@@ -67,19 +67,25 @@ class ChainVerifier:
 
     from_start: whether everything the lane ever sent must be here (an audit of a whole store), so that beginning in
     the middle is an alarm. announced: epochs that the owner knows to begin without a link. window: messages remembered
-    per epoch to compare with; older ones count as accounted for.
+    per epoch to compare with; older ones count as accounted for. max_epochs: beyond it the oldest one is forgotten.
     """
 
-    MAX_EPOCHS = 64
     MAX_HOLES = 4096
 
     def __init__(
-        self, lane: str, *, from_start: bool = False, announced: Collection[int] = (), window: int = 16384
+        self,
+        lane: str,
+        *,
+        from_start: bool = False,
+        announced: Collection[int] = (),
+        window: int = 16384,
+        max_epochs: int = 64,
     ) -> None:
         self.lane = lane
         self._from_start = from_start
         self._announced = frozenset(announced)
         self._window = window
+        self._max_epochs = max_epochs
         self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
 
     def accept(self, envelope: Envelope) -> Verdict:
@@ -94,7 +100,7 @@ class ChainVerifier:
         if opening.finding is Finding.UNLINKED_EPOCH and header.seq != 1:
             return opening  # its first message may still come and tell
         self._epochs[header.epoch] = epoch = _Epoch(self._window, self.MAX_HOLES)
-        if len(self._epochs) > self.MAX_EPOCHS:
+        if len(self._epochs) > self._max_epochs:
             self._epochs.popitem(last=False)
         if header.seq == 1 or self._from_start:
             epoch.cover(0, 0)
@@ -123,7 +129,9 @@ class ChainVerifier:
         if not self._epochs and header.seq == 1 and header.prev is None:
             return Verdict(Finding.NEW_EPOCH)
         link = header.prev
-        if isinstance(link, EpochLink) and link.epoch in self._epochs and self._epochs[link.epoch].ends_with(link.head):
+        before = self._epochs.get(link.epoch) if isinstance(link, EpochLink) else None
+        if isinstance(link, EpochLink) and before is not None and before.ends_with(link.head) and not before.followed:
+            before.followed = True  # by one epoch only: a second one would hide the first
             return Verdict(Finding.NEW_EPOCH)
         return Verdict(Finding.UNLINKED_EPOCH)
 
@@ -133,7 +141,8 @@ class _Epoch:
     """What is known of one epoch.
 
     covered: disjoint runs of accounted sequence numbers, ascending; seen: digest and prev of those remembered;
-    top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn.
+    top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn; followed: whether
+    another epoch goes on from this one.
     """
 
     window: int
@@ -141,6 +150,7 @@ class _Epoch:
     covered: list[tuple[int, int]] = field(default_factory=list)
     seen: OrderedDict[int, tuple[bytes, bytes | None]] = field(default_factory=OrderedDict)
     top: int = 0
+    followed: bool = False
 
     def accept(self, envelope: Envelope) -> Verdict:
         header, digest = envelope.header, envelope.digest

@@ -132,6 +132,22 @@ def test_a_vanished_epoch_is_found_by_the_one_after_it(tmp_path: Path) -> None:
     assert "vanished" in what
 
 
+def test_an_outbox_that_was_thrown_away_shows_though_its_successor_links_to_the_same_end() -> None:
+    """The file previous-epoch was left, or put, in the state directory: epoch 3 and epoch 4 both name the end of 9."""
+    ((epoch, seq, what),) = problems(audited([*FIRST, *SECOND, *chain(4, 5, link(FIRST))]))
+    assert (epoch, seq) == ("4", 1)
+    assert "vanished" in what
+
+
+def test_a_message_is_missed_in_the_first_of_many_epochs() -> None:
+    messages = FIRST[:4] + FIRST[5:]
+    for number in range(100, 200):
+        messages += chain(number, 1, link(messages))
+    ((epoch, seq, what),) = problems(audited(messages))
+    assert (epoch, seq) == ("9", 5)
+    assert "missing" in what
+
+
 def test_a_cut_off_end_is_found_by_the_next_epoch(tmp_path: Path) -> None:
     ((epoch, seq, what),) = problems(audit_of(store_of(tmp_path, *FIRST[:-2], *SECOND)))
     assert (epoch, seq) == ("3", 1)

@@ -186,3 +186,11 @@ def test_what_is_remembered_is_bounded() -> None:
     verifier.MAX_HOLES = 2
     findings(verifier, TEN[::2])
     assert verifier.holes(1) == [(6, 6), (8, 8)]
+
+
+def test_a_second_epoch_that_goes_on_from_the_same_one_is_an_alarm_as_the_first_may_have_vanished() -> None:
+    end = EpochLink(1, TEN[-1].digest)
+    verifier = ChainVerifier("lane-1", from_start=True)
+    findings(verifier, TEN)
+    assert verifier.accept(epoch(2, 1, end)[0]).finding is Finding.NEW_EPOCH
+    assert verifier.accept(epoch(3, 1, end)[0]).finding is Finding.UNLINKED_EPOCH
