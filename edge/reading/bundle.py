@@ -2,7 +2,7 @@
 
 manifest.json:
     {"format": 1, "version": "...",
-     "detector": {"file", "sha256", "inputs": [spec], "outputs": [spec], "threshold"},
+     "detector": {"file", "sha256", "inputs": [spec], "outputs": [spec], "threshold", "evidence"},
      "ocr":      {"file", "sha256", "inputs": [spec], "outputs": [spec], ... what ocr.py asks for}}
 with spec = {"shape": [...], "dtype": "int8", "scale": s, "zero_point": z}; outputs ordered by their tensors' names.
 """

@@ -19,8 +19,6 @@ from edge.record import Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
 """Candidates of one frame that are read."""
-EVIDENCE = 0.48
-"""Least evidence for a plate; fitted, as is LEGIBLE, to 0.05 false plates a picture on the training scenes."""
 LEGIBLE = 3.0
 """How much a certain text adds to the evidence, in units of the detector's log-odds."""
 SHORTEST = 4
@@ -87,6 +85,7 @@ class PlateReader:
         self.version = bundle.version
         self._detector = Detector(bundle.detector)
         self._ocr = Ocr(bundle.ocr)
+        self._least_evidence = float(bundle.detector.entry["evidence"])
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         """image: (H, W) grey or (H, W, 3) BGR uint8."""
@@ -99,7 +98,7 @@ class PlateReader:
             if plates and candidate.score < DOUBTFUL:
                 break
             plate = self._read(image, candidate, brightness)
-            if evidence(plate.score, plate.text, plate.confidence) >= EVIDENCE:
+            if evidence(plate.score, plate.text, plate.confidence) >= self._least_evidence:
                 plates.append(plate)
             elif plate.score >= LIKELY:
                 unread.append(plate)

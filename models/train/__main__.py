@@ -1,6 +1,6 @@
 """python -m models.train STAGE: every step from nothing to the shipped models. Each stage can be stopped and started.
 
-render, ocr, detector, export, evaluate, card; `all` runs them in this order. Times are for two cores.
+render, detector, ocr, export, card, evidence, evaluate; `all` runs them in this order. Times are for two cores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -129,6 +129,29 @@ def export(plates: Plates = None, work: Work = _WORK, models: Models = MODELS) -
 
 
 @app.command()
+def evidence(
+    plates: Plates = None,
+    models: Models = MODELS,
+    false: Annotated[float, typer.Option(help="False plates that are allowed in a training picture.")] = 0.05,
+    sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the false ones here (not for sharing).")] = None,
+) -> None:
+    """Fit how much evidence makes a plate to these two models (2 minutes), and write it into the manifest."""
+    if plates is None:
+        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
+    from models.train import evidence as fitting
+    from models.train import manifest
+
+    scenes = list(track(fitting.propose(models, plates), "scenes", console=console))
+    level = fitting.fit(scenes, false)
+    path = models / "manifest.json"
+    entry = json.loads(path.read_text())["detector"] | {"evidence": round(level.evidence, 3)}
+    manifest.update("detector", entry, path=path)
+    console.print(f"evidence {level.evidence:.3f}: {level.found} plates found, {level.false:.3f} false a picture")
+    if sheet:
+        fitting.sheet(scenes, level, sheet)
+
+
+@app.command()
 def evaluate(
     plates: Plates = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line a photograph, for machines.")] = False,
@@ -183,6 +206,7 @@ def everything(plates: Plates = None, work: Work = _WORK) -> None:
     export(plates, work)
     card()
     if plates:
+        evidence(plates)
         evaluate(plates)
 
 

@@ -41,6 +41,8 @@ WIDTH, HEIGHT = 576, 384
 CALIBRATION = 100
 THRESHOLD = 0.2
 """Score from which a detection is a candidate; the reader decides by its text as well."""
+EVIDENCE = 0.5
+"""What a plate needs until it is fitted (see evidence.py)."""
 CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
 BATCH_PIXELS = 5 * 448 * 320
@@ -321,7 +323,7 @@ def export(plates: Path | None, out: Path, file: Path) -> None:
             known = ranges.setdefault(name, seen)
             ranges[name] = {"min": np.minimum(known["min"], seen["min"]), "max": np.maximum(known["max"], seen["max"])}
     work.quantize(ranges).export_model(str(file), overwrite=True)
-    entry = {"file": file.name, **manifest.tensors(file.read_bytes()), "threshold": THRESHOLD}
+    entry = {"file": file.name, **manifest.tensors(file.read_bytes()), "threshold": THRESHOLD, "evidence": EVIDENCE}
     manifest.update("detector", entry, path=file.parent / "manifest.json")
 
 

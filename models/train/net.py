@@ -3,8 +3,8 @@
 Picture (n, 3, 64, 192) BGR in 0..1 -> two rows of 48 steps. A plate with one line is read in one row, a plate with
 two lines in both, top row first: the rows are laid end to end to STEPS steps and trained with CTC, so no stage needs
 to know which kind of plate it sees. A second branch names the issuer. In training this branch must also spell the
-issuer's name where it stands on the plate (four rows of steps, CTC): told the issuer alone, it learns the few hundred
-photographs' colours by heart and never learns to read. That head is left out of the model.
+issuer's name, letter by letter where it stands: told the issuer alone, it learns the photographs' colours by heart and
+never learns to read. That head is left out of the model.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ BLANK = len(ALPHABET)
 ROWS, COLUMNS = 2, 48
 STEPS = ROWS * COLUMNS
 NAME_LETTERS = 26
-NAME_STEPS = 4 * COLUMNS
+NAME_ROWS = 4
 
 _WIDTHS = (16, 32, 48, 80, 112, 144)
 
 
 class PlateNet(nn.Module):  # type: ignore[misc]
-    """Logits of characters (n, STEPS, 37), issuers (n, len(REGIONS)) and the issuer's name (n, NAME_STEPS, 27)."""
+    """Logits of characters (n, STEPS, 37), issuers (n, len(REGIONS)) and name letters (n, 27, NAME_ROWS, COLUMNS)."""
 
     def __init__(self, widths: tuple[int, int, int, int, int, int] = _WIDTHS) -> None:
         super().__init__()
@@ -49,8 +49,7 @@ class PlateNet(nn.Module):  # type: ignore[misc]
         seen = self.trunk(picture)
         steps = self.reader(seen).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
         named = self.names(seen)
-        spelt = self.spelling(named).permute(0, 2, 3, 1).reshape(-1, NAME_STEPS, NAME_LETTERS + 1)
-        return steps, self.issuer(named).reshape(-1, len(REGIONS)), spelt
+        return steps, self.issuer(named).reshape(-1, len(REGIONS)), self.spelling(named)
 
 
 class _Residual(nn.Module):  # type: ignore[misc]

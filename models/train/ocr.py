@@ -20,13 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.train import checkpoint, views
-from models.train.net import ALPHABET, BLANK, NAME_LETTERS, NAME_STEPS, STEPS, PlateNet
+from models.train.net import ALPHABET, BLANK, COLUMNS, NAME_LETTERS, NAME_ROWS, STEPS, PlateNet
 from models.train.photos import Photo
 from models.train.pool import Labelled, pool_parts, pool_plates
 from models.train.render import REGIONS
+from models.train.render.canvas import Letter
 
-Spelt = tuple[Tensor, Tensor, Tensor]
-"""Rows that have a name, once for every way it may be spelt; the letters of all, end to end; how many each has."""
+Names = tuple[Tensor, Tensor, Tensor]
+"""Rows that have a name, once for every way it may be written; the letters of all, end to end; how many each has."""
+Row = tuple[Labelled, views.Image, tuple[Letter, ...]]
+"""A plate, a view of it, and the letters of the issuer's name with the x, y of their middles in the view."""
 
 
 class Difficulty:
@@ -60,13 +63,18 @@ HARD_SHARE = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Views of photographs, then of rendered plates; `photos` and `drawn` say which ones they are."""
+    """Views of photographs, then of rendered plates; `photos` and `drawn` say which ones they are.
+
+    spelt: (n, NAME_ROWS, COLUMNS), the letter of the issuer's name that stands there, NAME_LETTERS where none does, -1
+    where nobody knows.
+    """
 
     pictures: Tensor
     texts: Tensor
     lengths: Tensor
     issuers: Tensor
-    names: Spelt
+    names: Names
+    spelt: Tensor
     photos: NDArray[np.int64]
     drawn: NDArray[np.int64]
 
@@ -76,7 +84,9 @@ _SHARES = {"cn_lprnet_crop": 0.35, "oi_plates_scene": 1.5, "expplates_scene": 1.
 ISSUER_WEIGHT = 1.0
 """Of the issuer's loss beside that of the text: names are small, and learnt more slowly than serials."""
 
-NAME_WEIGHT = 0.5
+NAME_WEIGHT = 1.0
+PHOTO_NAME_WEIGHT = 0.1
+"""Beside rendered names: many old plates have another name than the two that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +137,12 @@ def batches(
             for _ in range(200):
                 chosen = hardest[0].draw(rng, len(photos), from_photos, weights) if photos else np.empty(0, np.int64)
                 drawn = hardest[1].draw(rng, len(plates), size - from_photos, None)
-                rows = []
+                rows: list[Row] = []
                 for index in chosen:
                     photo = photos[index]
-                    rows.append((views.photo_view(rng, photo.plate, cropped=photo.cropped), photo.plate))
+                    rows.append((photo.plate, views.photo_view(rng, photo.plate, cropped=photo.cropped), ()))
                 for index in drawn:
-                    rows.append((views.rendered_view(rng, plates[index]), plates[index]))
+                    rows.append((plates[index], *views.spelt_view(rng, plates[index])))
                 ahead.put(_batch(rows, chosen, drawn))
 
     cv2.setNumThreads(1)
@@ -177,9 +187,8 @@ def train(
         with torch.autocast("cpu", torch.bfloat16):
             steps, regions, spelt = net(pictures.to(memory_format=torch.channels_last).float().div(255))
         costs = _text_costs(steps.float(), batch)
-        losses = torch.stack(
-            [costs.mean(), _issuer_loss(regions.float(), batch.issuers), _name_loss(spelt.float(), batch.names)]
-        )
+        spelling = _spelling_loss(spelt.float(), batch) + PHOTO_NAME_WEIGHT * _name_loss(spelt.float(), batch.names)
+        losses = torch.stack([costs.mean(), _issuer_loss(regions.float(), batch.issuers), spelling])
         each = costs.detach().numpy().astype(np.float64)
         hardest[0].learn(batch.photos, each[: len(batch.photos)])
         hardest[1].learn(batch.drawn, each[len(batch.photos) :])
@@ -217,30 +226,57 @@ def _issuer_loss(logits: Tensor, possible: Tensor) -> Tensor:
     return -log.masked_fill(~possible, -1e4).logsumexp(1).mean()
 
 
-def _name_loss(logits: Tensor, names: Spelt) -> Tensor:
-    """CTC of the likeliest spelling of each name, a letter's share; rows without a name are left out."""
+def _spelling_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy of each letter of a rendered plate's name where it stands, and a tenth of that for each place
+    without one."""
+    weights = torch.full((NAME_LETTERS + 1,), 1.0)
+    weights[NAME_LETTERS] = 0.1
+    known = batch.spelt.amax((1, 2)) >= 0
+    if not known.any():
+        return logits.sum() * 0
+    return functional.cross_entropy(logits[known], batch.spelt[known], weights)
+
+
+def _name_loss(logits: Tensor, names: Names) -> Tensor:
+    """CTC over the columns of a photograph's likeliest name, a letter's share, in whatever row it stands."""
     rows, targets, lengths = names
     if not len(rows):
         return logits.sum() * 0
-    log = logits[rows].log_softmax(2).transpose(0, 1)
-    spans = torch.full((len(rows),), NAME_STEPS, dtype=torch.long)
+    letters, blank = logits[:, :NAME_LETTERS].logsumexp(2), logits[:, NAME_LETTERS:].mean(2)
+    log = torch.cat([letters, blank], 1)[rows].log_softmax(1).permute(2, 0, 1)
+    spans = torch.full((len(rows),), COLUMNS, dtype=torch.long)
     each = functional.ctc_loss(log, targets, spans, lengths, blank=NAME_LETTERS, reduction="none", zero_infinity=True)
     best = torch.full((len(logits),), torch.inf).scatter_reduce(0, rows, each / lengths, "amin")
     return best[best.isfinite()].mean()
 
 
-def _batch(rows: list[tuple[views.Image, Labelled]], photos: NDArray[np.int64], drawn: NDArray[np.int64]) -> Batch:
-    pictures = torch.from_numpy(np.stack([view.transpose(2, 0, 1) for view, _ in rows]))
-    texts = torch.tensor([ALPHABET.index(c) for _, plate in rows for c in plate.text])
-    lengths = torch.tensor([len(plate.text) for _, plate in rows])
-    possible = torch.tensor([[not plate.regions or name in plate.regions for name in REGIONS] for _, plate in rows])
-    spellings = [(row, name) for row, (_, plate) in enumerate(rows) for name in plate.names]
-    names = (
-        torch.tensor([row for row, _ in spellings], dtype=torch.long),
-        torch.tensor([ord(c) - ord("A") for _, name in spellings for c in name], dtype=torch.long),
-        torch.tensor([len(name) for _, name in spellings], dtype=torch.long),
+def _batch(rows: list[Row], photos: NDArray[np.int64], drawn: NDArray[np.int64]) -> Batch:
+    plates = [plate for plate, _, _ in rows]
+    written = [(row, name) for row, plate in enumerate(plates) for name in plate.names]
+    return Batch(
+        pictures=torch.from_numpy(np.stack([view.transpose(2, 0, 1) for _, view, _ in rows])),
+        texts=torch.tensor([ALPHABET.index(c) for plate in plates for c in plate.text]),
+        lengths=torch.tensor([len(plate.text) for plate in plates]),
+        issuers=torch.tensor([[not plate.regions or name in plate.regions for name in REGIONS] for plate in plates]),
+        names=(
+            torch.tensor([row for row, _ in written], dtype=torch.long),
+            torch.tensor([ord(c) - ord("A") for _, name in written for c in name], dtype=torch.long),
+            torch.tensor([len(name) for _, name in written], dtype=torch.long),
+        ),
+        spelt=torch.from_numpy(np.stack([_grid(letters) for _, _, letters in rows])),
+        photos=photos,
+        drawn=drawn,
     )
-    return Batch(pictures, texts, lengths, possible, names, photos, drawn)
+
+
+def _grid(letters: tuple[Letter, ...]) -> NDArray[np.int64]:
+    """Letters laid into the steps that the network has for names; Batch says what the numbers mean."""
+    grid = np.full((NAME_ROWS, COLUMNS), NAME_LETTERS if letters else -1, np.int64)
+    for letter, x, y in letters:
+        row, column = int(y * NAME_ROWS / views.INPUT_H), int(x * COLUMNS / views.INPUT_W)
+        if 0 <= row < NAME_ROWS and 0 <= column < COLUMNS:
+            grid[row, column] = ord(letter) - ord("A")
+    return grid
 
 
 def _weights(photos: list[Photo]) -> NDArray[np.float64] | None:

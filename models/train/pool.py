@@ -7,15 +7,17 @@ one `.npy` of pictures, mapped and never loaded whole, with a `.json` that names
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.train.render import RenderedPlate, render_plate, weather
+from models.train.render.canvas import Letter
 from models.train.render.faces import installed, line
 
 Image = NDArray[np.uint8]
@@ -31,7 +33,8 @@ class Labelled:
     """One plate to learn from: where it lies in its picture, what it says, who may have issued it.
 
     box x, y, w, h in pixels of the picture; regions is the set of issuers that are possible (empty: any); names are the
-    ways the issuer's name may stand there, as `letters` (empty: it may not stand there at all).
+    ways the issuer's name may stand there, as `letters` (empty: it may not stand there at all); spelt are the letters
+    of that name with the x, y of their middles in pixels, where it is known how it stands there.
     """
 
     picture: Image
@@ -39,6 +42,7 @@ class Labelled:
     text: str
     regions: frozenset[str]
     names: tuple[str, ...] = ()
+    spelt: tuple[Letter, ...] = ()
 
 
 def letters(name: str) -> str:
@@ -51,8 +55,12 @@ _BOX = (float(MARGIN_X), float(MARGIN_Y), float(PLATE_W), float(PLATE_H))
 
 def mounted(rng: np.random.Generator, plate: RenderedPlate) -> Labelled:
     """A rendered plate as the pool would hold it."""
-    names = (letters(plate.name),) if plate.name else ()
-    return Labelled(mount(rng, plate), _BOX, plate.text, frozenset({plate.region}), names)
+    return Labelled(mount(rng, plate), _BOX, plate.text, frozenset({plate.region}), spelt=_placed(plate.spelt))
+
+
+def _placed(spelt: Iterable[Sequence[Any]]) -> tuple[Letter, ...]:
+    """Letters at shares of a plate, as they lie in the pool's pictures."""
+    return tuple((letter, MARGIN_X + x * PLATE_W, MARGIN_Y + y * PLATE_H) for letter, x, y in spelt)
 
 
 def render_pool(folder: Path, count: int, seed: int) -> Iterator[int]:
@@ -67,7 +75,7 @@ def render_pool(folder: Path, count: int, seed: int) -> Iterator[int]:
             for i in range(PART_SIZE):
                 plate = render_plate(rng)
                 pictures[i] = mount(rng, plate)
-                rows.append({"text": plate.text, "region": plate.region, "name": plate.name})
+                rows.append({"text": plate.text, "region": plate.region, "spelt": plate.spelt})
             np.save(stem.with_suffix(".npy"), pictures)
             stem.with_suffix(".json").write_text(json.dumps(rows))
         yield (part + 1) * PART_SIZE
@@ -85,8 +93,7 @@ def pool_plates(parts: list[Path]) -> list[Labelled]:
         pictures = np.load(part, mmap_mode="r")
         rows = json.loads(part.with_suffix(".json").read_text())
         for picture, row in zip(pictures, rows, strict=True):
-            names = (letters(row["name"]),) if row["name"] else ()
-            plates.append(Labelled(picture, _BOX, row["text"], frozenset({row["region"]}), names))
+            plates.append(Labelled(picture, _BOX, row["text"], frozenset({row["region"]}), spelt=_placed(row["spelt"])))
     return plates
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.train.pool import Labelled
 from models.train.render import Optics, degrade
+from models.train.render.canvas import Letter
 
 Image = NDArray[np.uint8]
 Quad = NDArray[np.float32]
@@ -36,9 +37,20 @@ def loose(rng: np.random.Generator, plate: Labelled) -> Image:
 
 def rendered_view(rng: np.random.Generator, plate: Labelled) -> Image:
     """A rendered plate through wrong corners and bad optics; INPUT-sized uint8 BGR."""
+    return spelt_view(rng, plate)[0]
+
+
+def spelt_view(rng: np.random.Generator, plate: Labelled) -> tuple[Image, tuple[Letter, ...]]:
+    """A rendered view, and the letters of the issuer's name with the x, y of their middles in it."""
     corners = _jittered(rng, plate.box, corner=0.03, loose=0.5, slant=0.12)
     view = _cut(plate.picture, corners, cv2.BORDER_REPLICATE)
-    return view if rng.random() < 0.2 else degrade(rng, _recoloured(rng, view))
+    if rng.random() >= 0.2:
+        view = degrade(rng, _recoloured(rng, view))
+    if not plate.spelt:
+        return view, ()
+    middles = np.array([[(x, y) for _, x, y in plate.spelt]], np.float32)
+    moved = cv2.perspectiveTransform(middles, cv2.getPerspectiveTransform(corners, _TARGET))[0]
+    return view, tuple((letter, float(x), float(y)) for (letter, _, _), (x, y) in zip(plate.spelt, moved, strict=True))
 
 
 def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> Image:

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from models.train import photos, pool, views
+from models.train import evidence, photos, pool, views
+from models.train.render import render_plate
 
 
 @pytest.fixture
@@ -109,3 +110,35 @@ def test_a_state_is_known_by_every_way_its_name_is_written() -> None:
     assert set(photos.possible_names("pennsylvania")) >= {"PENNSYLVANIA"}
     assert photos.possible_names(None) == ()
     assert all(name.isalpha() and name.isupper() for name in photos.possible_names("washington_dc"))
+
+
+def test_a_rendered_plate_knows_where_its_issuers_name_is_spelt() -> None:
+    rng = np.random.default_rng(3)
+    plates = [render_plate(rng, "us-oh") for _ in range(12)]
+    named = [plate for plate in plates if plate.spelt]
+    assert len(named) >= 10
+    for plate in named:
+        assert set("".join(letter for letter, _, _ in plate.spelt)) <= set("OHIO")
+        assert all(0 < x < 1 and 0 < y < 1 for _, x, y in plate.spelt)
+
+
+def test_letters_move_with_the_plate_into_a_view() -> None:
+    rng = np.random.default_rng(3)
+    picture = np.zeros((100, 260, 3), np.uint8)
+    plate = pool.Labelled(picture, (30, 20, 192, 64), "A1", frozenset(), spelt=(("X", 126.0, 52.0),))
+    for _ in range(10):
+        view, ((letter, x, y),) = views.spelt_view(rng, plate)
+        assert letter == "X"
+        assert abs(x - view.shape[1] / 2) < 40
+        assert abs(y - view.shape[0] / 2) < 20
+
+
+def test_the_least_evidence_allows_as_many_false_plates_as_were_granted() -> None:
+    view = np.zeros((4, 4), np.uint8)
+    scenes = [
+        [evidence.Candidate(2.0, 0, view), evidence.Candidate(0.5, None, view)],
+        [evidence.Candidate(1.0, 1, view), evidence.Candidate(0.2, None, view), evidence.Candidate(0.1, 2, view)],
+    ]
+    assert evidence.fit(scenes, 0.0) == evidence.Level(1.0, 0.0, 2)
+    assert evidence.fit(scenes, 0.5) == evidence.Level(0.5, 0.5, 2)
+    assert evidence.fit(scenes, 1.0) == evidence.Level(0.1, 1.0, 3)

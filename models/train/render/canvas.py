@@ -13,6 +13,9 @@ from models.train.render import faces
 Image = NDArray[np.uint8]
 Rgb = tuple[int, int, int]
 
+Letter = tuple[str, float, float]
+"""A letter A-Z, and the x, y of its middle."""
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIGITS = "0123456789"
 
@@ -28,7 +31,8 @@ class RenderedPlate:
     style        name in STYLES
     char_boxes   (len(text), 4) float32 x, y, w, h in pixels, in the order of `text`
     two_line     the serial stands on two lines
-    name         the issuer's name as the plate gives it ("Virginia", "PENNA."); "" where it gives none
+    spelt        the letters of the issuer's name ("Virginia", "PENNA.") wherever it stands: each with the x, y of its
+                 middle as shares of the plate's width and height
     """
 
     image: Image
@@ -38,7 +42,7 @@ class RenderedPlate:
     style: str
     char_boxes: NDArray[np.float32]
     two_line: bool
-    name: str
+    spelt: tuple[Letter, ...]
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class Canvas:
     relief: NDArray[np.float32] = field(init=False)
     text: str = ""
     name: str = ""
+    spelt: list[Letter] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -105,7 +110,10 @@ class Canvas:
             np.maximum(part, mask[y0 - y : y1 - y, x0 - x : x1 - x] * np.float32(height / 255), out=part)
 
     def words(self, face: str, text: str, box: tuple[float, float, float, float], colour: Rgb) -> None:
-        """Running text, as large as fits the box without more than a fifth of distortion, centred in it."""
+        """Running text, as large as fits the box without more than a fifth of distortion, centred in it.
+
+        Where it holds `name`, its letters are noted.
+        """
         x, y, w, h = box
         mask = faces.line(face, text)
         height = min(h, w / mask.shape[1] * mask.shape[0] * 1.2)
@@ -113,7 +121,13 @@ class Canvas:
         if height < 3 or width < 3:
             return
         small = scaled(mask, width, height)
-        self.blend(small, round(x + (w - width) / 2), round(y + (h - height) / 2), colour)
+        left, top = x + (w - width) / 2, y + (h - height) / 2
+        self.blend(small, round(left), round(top), colour)
+        start = text.upper().find(self.name.upper()) if self.name else -1
+        if start >= 0:
+            for i, at in list(enumerate(faces.centres(face, text)))[start : start + len(self.name)]:
+                if "A" <= (letter := text[i].upper()) <= "Z":
+                    self.spelt.append((letter, (left + at * width) / self.w, (top + height / 2) / self.h))
 
     def serial(
         self,
@@ -189,7 +203,9 @@ class Canvas:
         image = np.clip(self.image[..., ::-1], 0, 255).astype(np.uint8)
         boxes = np.asarray(self.boxes, np.float32).reshape(-1, 4)
         alpha = rounded(self.w, self.h, radius)
-        return RenderedPlate(np.ascontiguousarray(image), alpha, self.text, region, style, boxes, two_line, self.name)
+        return RenderedPlate(
+            np.ascontiguousarray(image), alpha, self.text, region, style, boxes, two_line, tuple(self.spelt)
+        )
 
 
 def rounded(w: float, h: float, radius: float) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,15 @@ def line(face: str, text: str) -> Mask:
     canvas = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
     ImageDraw.Draw(canvas).text((-left, -top), text, font=font, fill=255)
     return _cropped(np.asarray(canvas))
+
+
+@lru_cache(maxsize=4096)
+def centres(face: str, text: str) -> tuple[float, ...]:
+    """Where the middle of each character of `line(face, text)` lies, as a share of its width."""
+    font = _font(face, 48)
+    left, _, right, _ = font.getbbox(text)
+    ends = [font.getlength(text[:i]) for i in range(len(text) + 1)]
+    return tuple(((a + b) / 2 - left) / max(right - left, 1) for a, b in pairwise(ends))
 
 
 @cache

@@ -97,9 +97,9 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
     if rng.random() < 0.12:
         canvas.rect(0, 120 if swap else 0, W_MM, 32, _near(rng, _C[str(rng.choice(list("NBGRKM")))]))
         name_ink = _C["W"]
+    canvas.name = name
     if rng.random() < 0.96:
         canvas.words(face, name, bottom_box if swap else name_box, name_ink)
-        canvas.name = name
     below = issuer.slogans + issuer.places * 2
     if below and rng.random() < 0.85:
         slogan_ink = name_ink if rng.random() < 0.6 else ink

@@ -1,0 +1,94 @@
+"""How much evidence makes a plate: fitted to the false plates that are allowed, on training scenes.
+
+A candidate is a plate by its detector's score and by how surely it is read, together (`evidence` in
+edge/reading/reader.py). The level goes into the manifest, for it belongs to these two models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.reading.bundle import load_bundle
+from edge.reading.detector import Detector, iou
+from edge.reading.look import look
+from edge.reading.ocr import Ocr
+from edge.reading.reader import MAX_READ, evidence
+from models.train.scene import SCENE_SETS, Grey, load_scenes
+from models.train.sheet import tiled
+
+WIDE_PX = 40
+"""Plates narrower than this are not expected to be found."""
+FOUND, TOUCHED = 0.5, 0.1
+"""IoU from which a labelled plate is found, and below which a proposal has nothing to do with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the detector proposed: its evidence, which labelled plate it finds (its number, or None), what it shows."""
+
+    evidence: float
+    plate: int | None
+    view: Grey
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Least evidence, the false plates a picture that come with it, and how many labelled plates are found."""
+
+    evidence: float
+    false: float
+    found: int
+
+
+def propose(models: Path, plates: Path) -> Iterator[list[Candidate]]:
+    """The candidates of one training scene after the other; `Candidate.plate` counts on over the scenes.
+
+    Candidates on plates that are narrower than WIDE_PX, or must not be judged, are left out.
+    """
+    bundle = load_bundle(models, threads=1)
+    detector, ocr = Detector(bundle.detector), Ocr(bundle.ocr)
+    number = 0
+    for scene in load_scenes(plates, dev=False, sets=SCENE_SETS, max_side=4096):
+        wide = [box for box in scene.boxes if box[2] - box[0] >= WIDE_PX]
+        found = []
+        for proposal in detector.detect(scene.image)[:MAX_READ]:
+            overlaps = [iou(proposal.box, box) for box in wide]
+            best = max(overlaps, default=0.0)
+            if best < FOUND and any(iou(proposal.box, box) >= TOUCHED for box in (*scene.boxes, *scene.ignored)):
+                continue
+            seen = look(ocr, scene.image, proposal.quad)
+            text, confidence = seen.texts[0]
+            plate = number + int(np.argmax(overlaps)) if best >= FOUND else None
+            found.append(Candidate(evidence(proposal.score, text, confidence), plate, _view(scene.image, proposal.box)))
+        number += len(wide)
+        yield found
+
+
+def fit(scenes: list[list[Candidate]], false: float) -> Level:
+    """The least evidence with which there are at most `false` false plates a picture."""
+    wrong, found, level = 0, set[int](), Level(np.inf, 0.0, 0)
+    for candidate in sorted((c for scene in scenes for c in scene), key=lambda c: -c.evidence):
+        if candidate.plate is not None:
+            found.add(candidate.plate)
+        elif (wrong := wrong + 1) > false * len(scenes):
+            break
+        level = Level(candidate.evidence, wrong / len(scenes), len(found))
+    return level
+
+
+def sheet(scenes: list[list[Candidate]], level: Level, file: Path) -> None:
+    """The false plates of a level, to see which of them are plates that nobody labelled; for your eyes only."""
+    false = [c for scene in scenes for c in scene if c.plate is None and c.evidence >= level.evidence]
+    cells = [(np.asarray(cv2.cvtColor(c.view, cv2.COLOR_GRAY2BGR), np.uint8), f"{c.evidence:.2f}") for c in false]
+    cv2.imwrite(str(file), tiled(cells, 12))
+
+
+def _view(image: Grey, box: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Grey:
+    reach = 0.4 * (box[2] - box[0])
+    x0, y0, x1, y1 = (int(v) for v in (box[0] - reach, box[1] - reach / 2, box[2] + reach, box[3] + reach / 2))
+    return image[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)].copy()
