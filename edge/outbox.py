@@ -105,7 +105,7 @@ class Outbox:
     @classmethod
     def open(cls, path: Path, sealer: Sealer, limits: Limits = Limits()) -> "Outbox":
         """The outbox in the file `path`. If there is none it is made, which begins a new epoch, linked to the one that
-        the file PREVIOUS_EPOCH beside it names, or to none.
+        the file PREVIOUS_EPOCH beside it names, or to none. That file is used up: one epoch only may follow another.
 
         OutboxLocked if another process has it, OutboxForeign if it is another lane's or version's, OutboxCorrupt,
         EpochLinkMalformed, OutboxUnavailable.
@@ -347,8 +347,9 @@ class Outbox:
         db.execute(f"PRAGMA max_page_count = {self._limits.pages}")
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
+        link_file = self._path.with_name(PREVIOUS_EPOCH)
         if version == 0 and not db.execute("SELECT 1 FROM sqlite_schema").fetchone():
-            previous = _previous_epoch(self._path.with_name(PREVIOUS_EPOCH))
+            previous = _previous_epoch(link_file)
             for statement in _SCHEMA:
                 db.execute(statement)
             db.execute(
@@ -363,6 +364,10 @@ class Outbox:
         elif (version, *db.execute("PRAGMA application_id").fetchone()) != (FORMAT, APPLICATION_ID):
             raise OutboxForeign(f"{self._path} is not an outbox of this version")
         db.execute("COMMIT")
+        try:
+            link_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutboxUnavailable(f"cannot remove {link_file}: {error.strerror}") from error
         if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise OutboxCorrupt(f"{self._path} is damaged")
         lane, self.last_alive_ns = db.execute("SELECT lane, alive_ns FROM state").fetchone()

@@ -105,6 +105,15 @@ def test_a_fresh_epoch_carries_the_link_to_the_one_before_or_says_none(tmp_path:
             assert opened(everything(box)[0]).header.prev == (link if line else None)
 
 
+def test_a_link_is_used_once_so_that_an_outbox_thrown_away_leaves_an_epoch_without_one(tmp_path: Path) -> None:
+    (tmp_path / PREVIOUS_EPOCH).write_text(f"{1:016x} {2:064x}")
+    for linked in (True, False):
+        with outbox(tmp_path) as box:
+            box.append(CHECKPOINT)
+            assert (opened(everything(box)[0]).header.prev is not None) is linked
+        (tmp_path / "outbox.sqlite").unlink()
+
+
 @pytest.mark.parametrize("line", ["", "1 2", "x" * 81, f"{1:016x} {2:064x} {3:016x}"])
 def test_a_link_that_is_none_begins_no_epoch(tmp_path: Path, line: str) -> None:
     (tmp_path / PREVIOUS_EPOCH).write_text(line)
