@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Annotated, Any
 
+import cv2
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import track
@@ -18,6 +20,7 @@ from rich.table import Table
 from models.benchmark import score
 from models.benchmark.scenes import Picture, labelled, rendered
 from models.train.evaluate import share
+from models.train.sheet import tiled
 
 WIDEST = 150
 """Columns that the table needs; a narrower terminal wraps whole lines instead of figures."""
@@ -35,6 +38,10 @@ def main(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the figures go as JSON.")] = Path("build/benchmark.json"),
     limit: Annotated[int, typer.Option(help="Most pictures of a set; 0 for all.")] = 0,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Write our false plates here, to see which are only unlabelled (not for sharing)."),
+    ] = None,
 ) -> None:
     """Exact, folded, detection, time, memory: one table, and JSON."""
     pictures = list(labelled(plates) if plates else rendered(Path("build/benchmark-scenes"), 120))
@@ -59,6 +66,8 @@ def main(
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
     _show(report)
+    if sheet:
+        _sheet(results, sheet)
 
 
 Result = tuple[Picture, dict[str, Any], dict[str, Any]]
@@ -97,7 +106,7 @@ def _figures(results: list[Result]) -> dict[str, Any]:
     mine = [s for picture, answer, _ in results for s in score.ours(picture, answer["plates"])]
     theirs = [s for picture, _, answer in results for s in score.peer(picture, answer["plates"])]
     guesses = [b for picture, answer, _ in results if (b := score.blind(picture, answer["plates"])) is not None]
-    wrong = sum(score.false_plates(picture, answer["plates"]) for picture, answer, _ in results)
+    wrong = sum(len(score.false_plates(picture, answer["plates"])) for picture, answer, _ in results)
     answers, their_answers = [a for _, a, _ in results], [a for _, _, a in results]
     ratio = median(a["ms"] for a in their_answers) / median(a["ms"] for a in answers)
     return {
@@ -110,6 +119,19 @@ def _figures(results: list[Result]) -> dict[str, Any]:
         "ratio": ratio,
         "outside_inside": median(a["ms"] / a["invoke_ms"] - 1 for a in answers),
     }
+
+
+def _sheet(results: list[Result], file: Path) -> None:
+    cells = []
+    for picture, answer, _ in results:
+        for plate in score.false_plates(picture, answer["plates"]):
+            image = np.asarray(cv2.imread(str(picture.path)), np.uint8)
+            x0, y0, x1, y1 = plate["box"]
+            reach = 0.5 * (x1 - x0)
+            rows = slice(max(int(y0 - reach), 0), max(int(y1 + reach), 1))
+            columns = slice(max(int(x0 - reach), 0), max(int(x1 + reach), 1))
+            cells.append((image[rows, columns], f"{picture.source} {plate['score']:.2f} {plate['text']}"))
+    cv2.imwrite(str(file), tiled(cells, 8))
 
 
 def _reads(scores: list[score.PlateScore]) -> dict[str, Any]:

@@ -64,10 +64,10 @@ def blind(picture: Picture, plates: Sequence[dict[str, Any]]) -> tuple[bool, boo
     return best in texts, fold(best) in {fold(text) for text in texts}
 
 
-def false_plates(picture: Picture, plates: Sequence[dict[str, Any]]) -> int:
+def false_plates(picture: Picture, plates: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Detections that touch no labelled plate."""
     known = [*(label.box for label in picture.plates), *picture.ignored]
-    return sum(all(iou(plate["box"], box) < 0.1 for box in known) for plate in plates)
+    return [plate for plate in plates if all(iou(plate["box"], box) < 0.1 for box in known)]
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:

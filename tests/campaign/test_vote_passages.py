@@ -23,8 +23,9 @@ from models.train.render import render_plate
 FRAMES_PER_S = 20
 MOST_FRAMES = 24
 VEHICLES = 16
-FROM_M, TO_M = 9.0, 4.0
-"""Where the front bumper is seen from and to, before the camera."""
+FROM_M, EDGE_M, TO_M = 9.0, 7.0, 4.0
+"""Where the front bumper is seen from, comes upon the loop, and is seen to: metres before the camera. As the daemon
+does, frames are read from the loop's edge on and then back from it."""
 SPEEDS_KMH = (5, 30, 60, 90, 130)
 LIGHTS = {
     "day": Light.day(),
@@ -62,11 +63,13 @@ def frames(light: Light, speed_kmh: float, seed: int) -> tuple[str, Iterator[NDA
     """The plate's text, and what the camera sees of the passage, as JPEG leaves it."""
     rng = np.random.default_rng((seed, round(speed_kmh)))
     vehicle = build(rng, render_plate(rng), night=light.night)
-    world = World(View(), light, ((5.0, 7.0),), seed)
+    world = World(View(), light, ((5.0, EDGE_M),), seed)
     step = speed_kmh / 3.6 / FRAMES_PER_S
+    fronts = np.arange(FROM_M - rng.uniform(0, min(step, 1.0)), TO_M, -step)
+    order = np.concatenate([fronts[fronts <= EDGE_M], fronts[fronts > EDGE_M][::-1]])
 
     def shots() -> Iterator[NDArray[np.uint8]]:
-        for front in np.arange(FROM_M - rng.uniform(0, min(step, 1.0)), TO_M, -step)[:MOST_FRAMES]:
+        for front in order[:MOST_FRAMES]:
             picture = world.frame([Placed(vehicle, float(front), speed_kmh / 3.6)])
             coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
             yield np.asarray(cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE), np.uint8)
