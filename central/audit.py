@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from central import connection
+from central import options
 from central.lanes import LaneKeys, PolicyKeys, admit, at, open_lane_keys
 from central.store import Epoch, Store
 from edge.errors import CaptureMalformed, ChainBroken, CollectorError, MessageForked, SealError
@@ -210,10 +210,10 @@ def _link_of(sealed: bytes) -> Epoch | None:
 
 def command(
     source: Annotated[str, typer.Argument(help="A collector's store (file or postgresql+psycopg://), or a capture.")],
-    lanes: connection.Lanes = None,
-    trust: connection.TrustSource = None,
-    root: connection.RootFile = None,
-    trust_state: connection.TrustState = connection.TRUST_STATE,
+    lanes: options.Lanes = None,
+    trust: options.TrustSource = None,
+    root: options.RootFile = None,
+    trust_state: options.TrustState = options.TRUST_STATE,
     capture: Annotated[bool, typer.Option("--capture", help="SOURCE is a capture: lines of TOPIC HEX.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each epoch.")] = False,
 ) -> None:

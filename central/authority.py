@@ -8,7 +8,6 @@ import datetime
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Annotated
 
 import typer
 
-from central import connection
-from central.keys import PassphraseFile, passphrase
+from central import options
 from central.repository import Repository
 from edge import enrolment
 from edge.errors import (
@@ -51,14 +49,14 @@ def init(
     folder: Folder,
     root_keys: Annotated[int, typer.Option(min=1, max=9, help="How many root keys to make.")] = 3,
     threshold: Annotated[int, typer.Option(min=1, max=9, help="How many of them must sign.")] = 2,
-    kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
-    passphrase_file: PassphraseFile = None,
+    kind: options.SigningType = KeyType.ED25519,
+    passphrase_file: options.PassphraseFile = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Only for benches.")] = False,
 ) -> None:
     """Make the keys and an empty repository, and the authority for TLS certificates."""
     from central.certificates import Authority
 
-    secret = None if no_passphrase else passphrase(passphrase_file, confirm=True)
+    secret = None if no_passphrase else options.passphrase(passphrase_file, confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
     (folder / "keys").mkdir(parents=True, exist_ok=True)
@@ -69,9 +67,9 @@ def init(
     roots = [FileSigner(key) for name, key in made.items() if name.startswith("root-")]
     Repository.create(folder, roots, threshold, made[TARGETS_KEY].public, made[ONLINE_KEY].public, _now())
     Authority.open_or_make(folder / "tls")
-    _say(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
-    _say("Move each root key to a place of its own, off line, and leave none of them here.")
-    _say("Next: add-recipient (two at least), add-collector, add-lane, sign.")
+    typer.echo(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
+    typer.echo("Move each root key to a place of its own, off line, and leave none of them here.")
+    typer.echo("Next: add-recipient (two at least), add-collector, add-lane, sign.")
 
 
 @app.command()
@@ -84,7 +82,7 @@ def add_recipient(
     one = Recipient(key=keys.load_public(key, Purpose.RECIPIENT), since=_utc(since), until=_utc(until), note=note)
     rest = tuple(other for other in repository.draft.recipients if other.key.kid != one.key.kid)
     repository.edit(recipients=(*rest, one))
-    _say(f"recipient {one.key.fingerprint} is in the draft")
+    typer.echo(f"recipient {one.key.fingerprint} is in the draft")
 
 
 @app.command()
@@ -97,7 +95,7 @@ def add_collector(
     one = Collector(key=keys.load_public(key, Purpose.SIGNING), since=_utc(since), until=_utc(until), note=note)
     rest = tuple(other for other in repository.draft.collectors if other.key.kid != one.key.kid)
     repository.edit(collectors=(*rest, one))
-    _say(f"collector {one.key.fingerprint} is in the draft")
+    typer.echo(f"collector {one.key.fingerprint} is in the draft")
 
 
 @app.command()
@@ -125,8 +123,8 @@ def add_lane(
     _enrol(repository, asked, new_epoch)
     (folder / "requests").mkdir(exist_ok=True)
     (folder / "requests" / asked.lane).write_bytes(data)
-    _say(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
-    _say(f"{_reply(repository, asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
+    typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
+    typer.echo(f"{_reply(repository, asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
 
 
 @app.command()
@@ -135,16 +133,16 @@ def rotate_lane(folder: Folder, lane: Annotated[str, typer.Argument(help="The la
     repository = Repository(folder)
     changed = _lane(repository, lane).model_copy(update={"rotate": True})
     repository.edit(lanes={**repository.draft.lanes, lane: changed})
-    _say(f"{lane} will be told to make a new key")
+    typer.echo(f"{lane} will be told to make a new key")
 
 
 @app.command()
 def accept_requests(
     folder: Folder,
-    broker: connection.BrokerAddress,
-    ca: connection.CaFile,
-    certificate: connection.CertificateFile,
-    key: connection.KeyFile,
+    broker: options.BrokerAddress,
+    ca: options.CaFile,
+    certificate: options.CertificateFile,
+    key: options.KeyFile,
     listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
 ) -> None:
     """Take up the requests that lanes published, if a key that is enrolled vouches for them."""
@@ -152,7 +150,7 @@ def accept_requests(
 
     repository = Repository(folder)
     session = Session(
-        connection.broker(broker, ca, certificate, key), connection.own_name(certificate), resume=False, expiry_s=0
+        options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False, expiry_s=0
     )
     session.connect()
     session.subscribe([lane_filter("request")])
@@ -168,7 +166,7 @@ def accept_requests(
                     raise RequestInvalid(f"no valid key of {asked.lane} vouches for {asked.signing_key.fingerprint}")
                 _enrol(repository, asked, None)
                 (folder / "requests" / asked.lane).write_bytes(event.payload)
-                _say(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
+                typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
     session.close()
 
 
@@ -185,7 +183,7 @@ def announce_epoch(
         raise AuthorityUnknown("an epoch has 16 hex digits")
     changed = enrolled.model_copy(update={"epochs": (*enrolled.epochs, epoch.lower())})
     repository.edit(lanes={**repository.draft.lanes, lane: changed})
-    _say(f"epoch {epoch} of {lane} is in the draft")
+    typer.echo(f"epoch {epoch} of {lane} is in the draft")
 
 
 @app.command()
@@ -203,7 +201,7 @@ def renew(
         certificate = x509.load_pem_x509_certificate((folder / "certificates" / f"{asked.lane}.pem").read_bytes())
         if certificate.not_valid_after_utc < limit:
             _certify(repository, asked)
-            _say(f"{asked.lane}: a new certificate")
+            typer.echo(f"{asked.lane}: a new certificate")
 
 
 @app.command()
@@ -217,14 +215,14 @@ def add_model(
     for file, data in content.items():
         repository.add_target(f"models/{name}/{file}", data)
     repository.edit(model=ModelBundle(name=name, files=tuple(content)))
-    _say(f"model {name} is in the draft")
+    typer.echo(f"model {name} is in the draft")
 
 
 @app.command()
 def shipped_model(folder: Folder) -> None:
     """Have lanes read with the models that come with the software."""
     Repository(folder).edit(model=None)
-    _say("the shipped models are in the draft")
+    typer.echo("the shipped models are in the draft")
 
 
 @app.command()
@@ -243,7 +241,7 @@ def revoke(
         raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
     one = Revocation(kid=kid, at=_utc(at) or _now(), reason=reason)
     repository.edit(revoked=(*draft.revoked, one))
-    _say(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
+    typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
 
 
 @app.command()
@@ -252,7 +250,7 @@ def allow_picture(
 ) -> None:
     """Allow or forbid technicians the coarse mosaic of `sealane aim --picture`."""
     Repository(folder).edit(aim_picture=allowed)
-    _say(f"aim --picture is {'allowed' if allowed else 'forbidden'} in the draft")
+    typer.echo(f"aim --picture is {'allowed' if allowed else 'forbidden'} in the draft")
 
 
 @app.command()
@@ -273,7 +271,7 @@ def rotate_root(
         targets=None if targets is None else keys.load_public(targets, Purpose.SIGNING),
         online=None if online is None else keys.load_public(online, Purpose.SIGNING),
     )
-    _say("the new root is drafted; sign it with `sealane authority sign --root-key FILE`")
+    typer.echo("the new root is drafted; sign it with `sealane authority sign --root-key FILE`")
 
 
 @app.command()
@@ -286,42 +284,42 @@ def sign(
     targets_key: Annotated[Path | None, typer.Option(help="If it is not in the authority's folder.")] = None,
     online_key: Annotated[Path | None, typer.Option(help="If it is not in the authority's folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Sign a policy with a single reader.")] = False,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: options.PassphraseFile = None,
 ) -> None:
     """Make the draft the next policy, and sign that it is the newest."""
     repository = Repository(folder)
     secret = _Secret(passphrase_file)
     if root_key:
         if repository.sign_root(secret.signer(path) for path in root_key):
-            _say(f"root {repository.root.signed.version} is published")
+            typer.echo(f"root {repository.root.signed.version} is published")
         else:
-            _say("the new root needs more signatures; carry pending-root.json to the other keys")
+            typer.echo("the new root needs more signatures; carry pending-root.json to the other keys")
         return
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
         repository.freshen(online, _now())
-        _say("signed as fresh")
+        typer.echo("signed as fresh")
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
     policy = repository.publish(targets, online, _now(), force=force)
     for lane in policy.lanes:
         if (folder / f"{lane}.enrolled").exists():
             _reply(repository, lane)
-    _say(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
+    typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
 
 
 @app.command()
 def publish(
     folder: Folder,
-    broker: connection.BrokerAddress,
-    ca: connection.CaFile,
-    certificate: connection.CertificateFile,
-    key: connection.KeyFile,
+    broker: options.BrokerAddress,
+    ca: options.CaFile,
+    certificate: options.CertificateFile,
+    key: options.KeyFile,
 ) -> None:
     """Put the repository's files on the broker as retained messages. Models do not travel this way."""
     from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Publication, Session, trust_topic
 
-    session = Session(connection.broker(broker, ca, certificate, key), connection.own_name(certificate), resume=False)
+    session = Session(options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False)
     session.connect()
     files = {name: data for name, data in Repository(folder).files().items() if len(data) < MAX_PACKET_BYTES - 1024}
     for name, data in files.items():
@@ -334,7 +332,7 @@ def publish(
                     raise AuthorityMissing(f"the broker refused {event.publication.topic}")
                 waiting -= {name for name in waiting if trust_topic(name) == event.publication.topic}
     session.close()
-    _say(f"{len(files)} files are on the broker")
+    typer.echo(f"{len(files)} files are on the broker")
 
 
 @app.command()
@@ -447,7 +445,7 @@ class _Secret:
     def _secrets(self) -> Iterator[bytes | None]:
         yield None
         if self._known is None:
-            self._known = passphrase(self._file)
+            self._known = options.passphrase(self._file)
         yield self._known
 
 
@@ -479,7 +477,3 @@ def _utc(at: datetime.datetime | None) -> datetime.datetime | None:
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")

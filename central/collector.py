@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from central import connection
+from central import options
 from central.lanes import LaneKeys, admit, open_lane_keys
 from central.store import Alarm, Epoch, Head, Outcome, Store
 from edge import logs, notify
@@ -172,16 +172,16 @@ class Collector:
 
 
 def command(
-    broker: connection.BrokerAddress,
-    ca: connection.CaFile,
-    certificate: connection.CertificateFile,
-    key: connection.KeyFile,
+    broker: options.BrokerAddress,
+    ca: options.CaFile,
+    certificate: options.CertificateFile,
+    key: options.KeyFile,
     store: Annotated[str, typer.Option(envvar="SEALANE_STORE", help="A file, or postgresql+psycopg://user@host/name.")],
     signing_key: Annotated[Path, typer.Option(envvar="SEALANE_SIGNING_KEY", help="Key that signs the receipts.")],
-    lanes: connection.Lanes = None,
-    trust: connection.TrustSource = None,
-    root: connection.RootFile = None,
-    trust_state: connection.TrustState = connection.TRUST_STATE,
+    lanes: options.Lanes = None,
+    trust: options.TrustSource = None,
+    root: options.RootFile = None,
+    trust_state: options.TrustState = options.TRUST_STATE,
     share: Annotated[
         str | None, typer.Option(help="Divide the work with the other collectors of this name; needs PostgreSQL.")
     ] = None,
@@ -192,14 +192,14 @@ def command(
 ) -> None:
     """Verify and store what the lanes send, and sign receipts. It can't open a record."""
     logs.setup(verbose)
-    settings = connection.broker(broker, ca, certificate, key).model_copy(update={"in_flight": IN_FLIGHT})
+    settings = options.broker(broker, ca, certificate, key).model_copy(update={"in_flight": IN_FLIGHT})
     signer = custody.signer(signing_key)
     lane_keys = open_lane_keys(lanes, trust, root, trust_state)
     database = Store(store, shared=share is not None)
     for lane in accept or []:
         for head in database.accept_missing(lane, time.time_ns()):
             logs.event(log, logging.WARNING, "accepted", "what was missing", lane=lane, up_to=head.up_to)
-    session = Session(settings, connection.own_name(certificate), resume=True)
+    session = Session(settings, options.own_name(certificate), resume=True)
     stop = threading.Event()
 
     def end(*_: object) -> None:

@@ -1,12 +1,12 @@
 """`sealane keys`: makes the files that hold keys and certificates, and shows fingerprints. Never overwrites one."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge.errors import KeyFileMissing, KeyFilePassphrase, KeyFileWrongKind
+from central import options
+from edge.errors import KeyFileWrongKind
 from edge.seal import custody, keys
 from edge.seal.keys import KeyType, Purpose
 
@@ -18,27 +18,16 @@ KeyPath = Annotated[Path, typer.Argument(help="Where the private half goes; the 
 Token = Annotated[
     str | None, typer.Option(help="Make the key in this PKCS#11 token (docs/hardware-keys.md); PATH then names it.")
 ]
-PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="A file whose first line is the passphrase, instead of asking.")
-]
 
 
 @app.command()
-def lane(
-    path: KeyPath,
-    kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
-    token: Token = None,
-) -> None:
+def lane(path: KeyPath, kind: options.SigningType = KeyType.ED25519, token: Token = None) -> None:
     """The key that a lane signs with. It has no passphrase: the service starts without anybody typing."""
     _made(_signing(path, kind, token), Purpose.SIGNING)
 
 
 @app.command()
-def collector(
-    path: KeyPath,
-    kind: Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")] = KeyType.ED25519,
-    token: Token = None,
-) -> None:
+def collector(path: KeyPath, kind: options.SigningType = KeyType.ED25519, token: Token = None) -> None:
     """The key that a collector signs receipts with. It opens no record."""
     _made(_signing(path, kind, token), Purpose.SIGNING)
 
@@ -47,7 +36,7 @@ def collector(
 def recipient(
     path: KeyPath,
     kind: Annotated[KeyType, typer.Option("--type", help="x25519, p256 or mlkem768-x25519.")] = KeyType.X25519,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: options.PassphraseFile = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave the private half in clear.")] = False,
     token: Token = None,
 ) -> None:
@@ -57,7 +46,7 @@ def recipient(
     """
     if no_passphrase and passphrase_file is not None:
         raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
-    secret = None if no_passphrase else passphrase(passphrase_file, confirm=token is None)
+    secret = None if no_passphrase else options.passphrase(passphrase_file, confirm=token is None)
     if token is not None:
         _made(custody.make_in_token(path, token, Purpose.RECIPIENT, kind, secret), Purpose.RECIPIENT)
         return
@@ -72,7 +61,7 @@ def fingerprint(files: Annotated[list[Path], typer.Argument(help="Public key fil
             key = keys.load_public(file, Purpose.SIGNING)
         except KeyFileWrongKind:
             key = keys.load_public(file, Purpose.RECIPIENT)
-        _say(f"{key.fingerprint}  {key.purpose} {key.type}  {file}")
+        typer.echo(f"{key.fingerprint}  {key.purpose} {key.type}  {file}")
 
 
 @app.command()
@@ -94,23 +83,7 @@ def tls(
     folder = out or ca
     certificates.write_new(folder / f"{name}.key", certificates.private_pem(key), 0o600)
     certificates.write_new(folder / f"{name}.pem", authority.issue(name, key.public_key(), hosts=hosts), 0o644)
-    _say(f"{folder / name}.pem for {'the server ' + ', '.join(hosts) if hosts else 'the client ' + name}")
-
-
-def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    """From the first line of `file`, or from the person at the terminal. KeyFileMissing, KeyFilePassphrase."""
-    if file is None:
-        if not sys.stdin.isatty():
-            raise KeyFilePassphrase("no terminal to ask for a passphrase; give --passphrase-file")
-        secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-    else:
-        try:
-            secret = (file.read_text().splitlines() or [""])[0]
-        except OSError as error:
-            raise KeyFileMissing(f"cannot read {file}: {error.strerror}") from error
-    if not secret:
-        raise KeyFilePassphrase("an empty passphrase protects nothing")
-    return str(secret).encode()
+    typer.echo(f"{folder / name}.pem for {'the server ' + ', '.join(hosts) if hosts else 'the client ' + name}")
 
 
 def _signing(path: Path, kind: KeyType, token: str | None) -> Path:
@@ -120,9 +93,5 @@ def _signing(path: Path, kind: KeyType, token: str | None) -> Path:
 
 
 def _made(public_file: Path, purpose: Purpose) -> None:
-    _say(f"{public_file.with_suffix('')} and {public_file}")
-    _say(f"fingerprint {keys.load_public(public_file, purpose).fingerprint}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    typer.echo(f"{public_file.with_suffix('')} and {public_file}")
+    typer.echo(f"fingerprint {keys.load_public(public_file, purpose).fingerprint}")

@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from central import connection
-from central.keys import PassphraseFile, passphrase
+from central import options
 from central.lanes import open_lane_keys
 from central.screen import Lines, Screen
 from central.store import Store
@@ -39,20 +38,18 @@ class KindName(StrEnum):
 
 
 def command(
-    lanes: connection.Lanes = None,
-    trust: connection.TrustSource = None,
-    root: connection.RootFile = None,
-    trust_state: connection.TrustState = connection.TRUST_STATE,
-    broker: Annotated[
-        str | None, typer.Option(envvar="SEALANE_BROKER", help="HOST:PORT, as in the broker's certificate.")
-    ] = None,
-    ca: Annotated[Path | None, typer.Option(envvar="SEALANE_CA", help="Certificate of the authority.")] = None,
-    certificate: Annotated[Path | None, typer.Option(envvar="SEALANE_CERTIFICATE", help="Own certificate.")] = None,
-    key: Annotated[Path | None, typer.Option(envvar="SEALANE_KEY", help="Key of that certificate.")] = None,
+    lanes: options.Lanes = None,
+    trust: options.TrustSource = None,
+    root: options.RootFile = None,
+    trust_state: options.TrustState = options.TRUST_STATE,
+    broker: Annotated[str | None, options.BROKER] = None,
+    ca: Annotated[Path | None, options.CA] = None,
+    certificate: Annotated[Path | None, options.CERTIFICATE] = None,
+    key: Annotated[Path | None, options.KEY] = None,
     store: Annotated[str | None, typer.Option(help="Read a collector's store instead of listening.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="With --store: go on with what comes.")] = False,
     owner_key: Annotated[Path | None, typer.Option(help="Private key of a recipient; without it only verify.")] = None,
-    passphrase_file: PassphraseFile = None,
+    passphrase_file: options.PassphraseFile = None,
     collector_key: Annotated[list[Path] | None, typer.Option(help="Public key of a collector, for receipts.")] = None,
     lane: Annotated[list[str] | None, typer.Option(help="Show only this lane.")] = None,
     kind: Annotated[list[KindName] | None, typer.Option(help="Show only this kind; alarms are always shown.")] = None,
@@ -71,8 +68,8 @@ def command(
             if store is not None:
                 _from_store(Store(store, read_only=True), watcher, screen, wanted, stop if follow else None)
             elif broker and ca and certificate and key:
-                name = f"{connection.own_name(certificate)}-tail-{time.monotonic_ns() & 0xFFFFFF:06x}"
-                session = Session(connection.broker(broker, ca, certificate, key), name, resume=False, expiry_s=0)
+                name = f"{options.own_name(certificate)}-tail-{time.monotonic_ns() & 0xFFFFFF:06x}"
+                session = Session(options.broker(broker, ca, certificate, key), name, resume=False, expiry_s=0)
                 _from_broker(session, watcher, screen, wanted, collectors, stop)
             else:
                 raise OptionMissing("tail needs --broker with --ca, --certificate and --key, or --store")
@@ -95,13 +92,13 @@ class _Wanted:
 
 
 def _opener(path: Path, passphrase_file: Path | None) -> Opener:
-    secret = passphrase(passphrase_file) if passphrase_file is not None else None
+    secret = options.passphrase(passphrase_file) if passphrase_file is not None else None
     try:
         return custody.opener(path, secret)
     except (KeyFilePassphrase, TokenRefused):
         if secret is not None:
             raise
-        return custody.opener(path, passphrase(None))
+        return custody.opener(path, options.passphrase(None))
 
 
 def _from_store(

@@ -1,0 +1,86 @@
+"""Options that several central commands take, also from the environment, and what they stand for."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.errors import ConfigInvalid, KeyFileMissing, KeyFilePassphrase, MqttFiles, clean
+from edge.seal.keys import KeyType
+
+if TYPE_CHECKING:
+    from edge.config import Broker
+
+BROKER = typer.Option("--broker", envvar="SEALANE_BROKER", help="HOST:PORT, as in the broker's certificate.")
+CA = typer.Option("--ca", envvar="SEALANE_CA", help="Certificate of the authority.")
+CERTIFICATE = typer.Option("--certificate", envvar="SEALANE_CERTIFICATE", help="Own certificate for TLS.")
+KEY = typer.Option("--key", envvar="SEALANE_KEY", help="Key of that certificate.")
+BrokerAddress = Annotated[str, BROKER]
+CaFile = Annotated[Path, CA]
+CertificateFile = Annotated[Path, CERTIFICATE]
+KeyFile = Annotated[Path, KEY]
+
+Lanes = Annotated[
+    Path | None, typer.Option("--lanes", envvar="SEALANE_LANES", help="Folder of the lanes' public keys: LANE.pub.")
+]
+TrustSource = Annotated[
+    str | None,
+    typer.Option("--trust", envvar="SEALANE_TRUST", help="The owner's repository (folder, http) instead of --lanes."),
+]
+RootFile = Annotated[
+    Path | None, typer.Option("--root", envvar="SEALANE_ROOT", help="The owner's first root metadata, with --trust.")
+]
+TrustState = Annotated[
+    Path, typer.Option("--trust-state", envvar="SEALANE_TRUST_STATE", help="Where verified metadata is kept.")
+]
+TRUST_STATE = Path("~/.local/state/sealane")
+
+SigningType = Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="A file whose first line is the passphrase, instead of asking.")
+]
+
+
+def broker(address: str, ca: Path, certificate: Path, key: Path) -> "Broker":
+    """The options as what `edge.mqtt.Session` takes. ConfigInvalid."""
+    from edge import config
+
+    host, _, port = address.rpartition(":")
+    if not host:
+        raise ConfigInvalid(f"--broker: HOST:PORT is needed, not {clean(address)}")
+    table = {"host": host, "port": port, "ca_file": ca, "certificate_file": certificate, "key_file": key}
+    return config.check(config.Broker, table, where="--broker")
+
+
+def own_name(certificate: Path) -> str:
+    """The name (CN) in a certificate, which is the MQTT client's. MqttFiles."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
+    try:
+        subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+    except OSError as error:
+        raise MqttFiles(f"cannot read {certificate}: {error.strerror}") from error
+    except ValueError as error:
+        raise MqttFiles(f"{certificate} holds no certificate") from error
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if not names:
+        raise MqttFiles(f"the certificate in {certificate} has no name (CN)")
+    return str(names[0].value)
+
+
+def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
+    """From the first line of `file`, or from the person at the terminal. KeyFileMissing, KeyFilePassphrase."""
+    if file is None:
+        if not sys.stdin.isatty():
+            raise KeyFilePassphrase("no terminal to ask for a passphrase; give --passphrase-file")
+        secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+    else:
+        try:
+            secret = (file.read_text().splitlines() or [""])[0]
+        except OSError as error:
+            raise KeyFileMissing(f"cannot read {file}: {error.strerror}") from error
+    if not secret:
+        raise KeyFilePassphrase("an empty passphrase protects nothing")
+    return str(secret).encode()
