@@ -1,16 +1,20 @@
 """Carriers bring the files of the owner's repository: a folder, a web server, retained messages. None is believed."""
 
 import http.client
+import io
+import socket
 import threading
-import urllib.error
-import urllib.request
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
+from urllib.parse import urlsplit
 
 MAX_CARRIED_FILES = 1024
 MAX_CARRIED_BYTES = 16 << 20
 HTTP_TIMEOUT_S = 10.0
+"""Longest wait for a web server: to connect, for the head of its answer, and for each CHUNK_BYTES of it."""
 CHUNK_BYTES = 64 << 10
 
 
@@ -32,31 +36,34 @@ class DirectoryCarrier:
 
     def fetch(self, name: str) -> Iterator[bytes] | None:
         path = (self._directory / name).resolve()
-        if not path.is_relative_to(self._directory):
+        if not path.is_relative_to(self._directory) or not path.is_file():  # opening a pipe would not return
             return None
-        try:
-            file = path.open("rb")
-        except FileNotFoundError:
-            return None
-        return _pieces(file)
+        file = path.open("rb")
+        return _pieces(file, file)
 
 
 class HttpCarrier:
-    """A copy of the repository on a web server."""
+    """A copy of the repository on a web server. Follows no redirection."""
 
     def __init__(self, base_url: str) -> None:
-        self._base_url = base_url.rstrip("/")
+        self._base = urlsplit(base_url.rstrip("/"))
 
     def fetch(self, name: str) -> Iterator[bytes] | None:
-        request = urllib.request.Request(f"{self._base_url}/{name}", headers={"User-Agent": "sealane"})  # noqa: S310
-        try:
-            return _pieces(urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S))  # noqa: S310 - TUF judges content
-        except urllib.error.HTTPError as error:
-            if error.code in (403, 404):
+        kind = http.client.HTTPSConnection if self._base.scheme == "https" else http.client.HTTPConnection
+        with ExitStack() as unless_read:
+            try:
+                connection = kind(self._base.netloc, timeout=HTTP_TIMEOUT_S)
+                connection.response_class = _Answer
+                unless_read.callback(connection.close)
+                connection.request("GET", f"{self._base.path}/{name}", headers={"User-Agent": "sealane"})
+                answer = unless_read.enter_context(connection.getresponse())
+            except http.client.HTTPException as error:
+                raise OSError("the server's answer is no HTTP") from error
+            if answer.status == 200:
+                return _pieces(answer, unless_read.pop_all())
+            if answer.status in (403, 404):
                 return None
-            raise
-        except http.client.HTTPException as error:
-            raise OSError("the server's answer is no HTTP") from error
+            raise OSError(f"the server answers with status {answer.status}")
 
 
 class RetainedCarrier:
@@ -91,7 +98,52 @@ def carrier(source: str) -> DirectoryCarrier | HttpCarrier:
     return HttpCarrier(source) if source.startswith(("http://", "https://")) else DirectoryCarrier(Path(source))
 
 
-def _pieces(file: IO[bytes] | http.client.HTTPResponse) -> Iterator[bytes]:
-    with file:
+def _pieces(file: IO[bytes] | http.client.HTTPResponse, held: AbstractContextManager[object]) -> Iterator[bytes]:
+    with held:
         while piece := file.read(CHUNK_BYTES):
             yield piece
+
+
+class _Answer(http.client.HTTPResponse):
+    """Its head, and then each of its pieces, must be there within HTTP_TIMEOUT_S."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._timed = _Timed(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._timed)
+
+    def read(self, amt: int | None = None) -> bytes:
+        self._timed.restart()
+        try:
+            piece = super().read(amt)
+        except http.client.HTTPException as error:
+            raise OSError("the server's answer is no HTTP, or ends too soon") from error
+        if not piece and self.length:
+            raise OSError("the server's answer ends too soon")
+        return piece
+
+
+class _Timed(io.RawIOBase):
+    """A socket's bytes until a deadline: the socket's own timeout begins anew with every byte that drips in."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        self.restart()
+
+    def restart(self) -> None:
+        self._deadline = time.monotonic() + HTTP_TIMEOUT_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("the server is too slow")
+        self._sock.settimeout(left_s)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

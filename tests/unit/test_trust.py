@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -448,6 +449,11 @@ def test_a_folder_carries_nothing_from_outside_itself(tmp_path: Path, name: str)
     (tmp_path / "secret").write_text("x")
     (tmp_path / "stick").mkdir()
     assert DirectoryCarrier(tmp_path / "stick").fetch(name) is None
+
+
+def test_a_pipe_on_a_stick_is_no_file_and_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "timestamp.json")
+    assert DirectoryCarrier(tmp_path).fetch("timestamp.json") is None
 
 
 @given(st.binary(max_size=300) | st.dictionaries(st.text(), st.none() | st.integers()).map(json.dumps).map(str.encode))
