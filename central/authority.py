@@ -7,15 +7,17 @@ signs, from a timer if you like, that the newest policy is the newest.
 import datetime
 import hashlib
 import json
-import shutil
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from central import options
+from central.certificates import Authority
+from central.enrolments import Enrolments
 from central.repository import Repository
 from edge import enrolment
 from edge.errors import (
@@ -26,7 +28,7 @@ from edge.errors import (
     KeyFilePassphrase,
     RequestInvalid,
 )
-from edge.policy import Collector, Lane, LaneKey, ModelBundle, Recipient, Revocation
+from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation
 from edge.seal import custody, keys
 from edge.seal.keys import KeyType, PublicKey, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
@@ -34,9 +36,10 @@ from edge.seal.signer import FileSigner, Signer
 app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
 
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
-RESERVED = "trust"
 RENEW_DAYS = 60
 MAX_MODEL_BYTES = 64 << 20
+
+Named = TypeVar("Named", bound=Recipient | Collector)
 
 Folder = Annotated[Path, typer.Argument(help="The authority's folder.", envvar="SEALANE_AUTHORITY")]
 Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; from now on if not given.")]
@@ -54,8 +57,6 @@ def init(
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Only for benches.")] = False,
 ) -> None:
     """Make the keys and an empty repository, and the authority for TLS certificates."""
-    from central.certificates import Authority
-
     secret = None if no_passphrase else options.passphrase(passphrase_file, confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
@@ -80,8 +81,7 @@ def add_recipient(
     """Name somebody who may read. The same key again changes its dates: so recipients roll over without a gap."""
     repository = Repository(folder)
     one = Recipient(key=keys.load_public(key, Purpose.RECIPIENT), since=_utc(since), until=_utc(until), note=note)
-    rest = tuple(other for other in repository.draft.recipients if other.key.kid != one.key.kid)
-    repository.edit(recipients=(*rest, one))
+    repository.edit(recipients=_listing(repository.draft.recipients, one))
     typer.echo(f"recipient {one.key.fingerprint} is in the draft")
 
 
@@ -93,8 +93,7 @@ def add_collector(
     """Name a collector whose receipts let lanes forget."""
     repository = Repository(folder)
     one = Collector(key=keys.load_public(key, Purpose.SIGNING), since=_utc(since), until=_utc(until), note=note)
-    rest = tuple(other for other in repository.draft.collectors if other.key.kid != one.key.kid)
-    repository.edit(collectors=(*rest, one))
+    repository.edit(collectors=_listing(repository.draft.collectors, one))
     typer.echo(f"collector {one.key.fingerprint} is in the draft")
 
 
@@ -113,26 +112,22 @@ def add_lane(
 
     Writes NAME.enrolled, the folder to carry back to the box.
     """
-    repository = Repository(folder)
-    data = _read(request)
+    enrolments, now = Enrolments(Repository(folder)), _now()
+    data, epoch = _read(request), None if new_epoch is None else _epoch(new_epoch)
     asked = enrolment.parse(data)
-    if not _vouched(repository, asked):
+    if not enrolments.vouched(asked, now):
         shown = confirmed or typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
         if _hex(shown) != _hex(asked.fingerprint):
             raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
-    _enrol(repository, asked, new_epoch)
-    (folder / "requests").mkdir(exist_ok=True)
-    (folder / "requests" / asked.lane).write_bytes(data)
+    enrolments.enrol(asked, data, now, epoch)
     typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
-    typer.echo(f"{_reply(repository, asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
+    typer.echo(f"{enrolments.reply(asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
 
 
 @app.command()
 def rotate_lane(folder: Folder, lane: Annotated[str, typer.Argument(help="The lane.")]) -> None:
     """Tell a lane to make itself a new signing key; `accept-requests` then takes what it asks for."""
-    repository = Repository(folder)
-    changed = _lane(repository, lane).model_copy(update={"rotate": True})
-    repository.edit(lanes={**repository.draft.lanes, lane: changed})
+    Enrolments(Repository(folder)).rotate(lane)
     typer.echo(f"{lane} will be told to make a new key")
 
 
@@ -148,7 +143,7 @@ def accept_requests(
     """Take up the requests that lanes published, if a key that is enrolled vouches for them."""
     from edge.mqtt import Message, Session, lane_filter
 
-    repository = Repository(folder)
+    enrolments = Enrolments(Repository(folder))
     session = Session(
         options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False, expiry_s=0
     )
@@ -158,15 +153,9 @@ def accept_requests(
     while (left_s := end - time.monotonic()) > 0:
         for event in session.wait(left_s):
             if isinstance(event, Message) and event.payload:
-                asked = enrolment.parse(event.payload)
-                known = repository.draft.lanes.get(asked.lane)
-                if known is None or not known.rotate:
-                    continue  # nobody asked that lane for a key
-                if not _vouched(repository, asked):
-                    raise RequestInvalid(f"no valid key of {asked.lane} vouches for {asked.signing_key.fingerprint}")
-                _enrol(repository, asked, None)
-                (folder / "requests" / asked.lane).write_bytes(event.payload)
-                typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
+                asked = enrolments.take_up(event.payload, _now())
+                if asked is not None:
+                    typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
     session.close()
 
 
@@ -177,12 +166,7 @@ def announce_epoch(
     epoch: Annotated[str, typer.Argument(help="16 hex digits, as the alarm shows them.")],
 ) -> None:
     """Say that a lane rightly began anew without a link, for example with a new card."""
-    repository = Repository(folder)
-    enrolled = _lane(repository, lane)
-    if len(epoch) != 16 or _hex(epoch) != epoch.lower():
-        raise AuthorityUnknown("an epoch has 16 hex digits")
-    changed = enrolled.model_copy(update={"epochs": (*enrolled.epochs, epoch.lower())})
-    repository.edit(lanes={**repository.draft.lanes, lane: changed})
+    Enrolments(Repository(folder)).announce(lane, _epoch(epoch))
     typer.echo(f"epoch {epoch} of {lane} is in the draft")
 
 
@@ -192,16 +176,8 @@ def renew(
     days: Annotated[int, typer.Option(help="Renew what expires within this many days.")] = RENEW_DAYS,
 ) -> None:
     """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
-    from cryptography import x509
-
-    repository = Repository(folder)
-    limit = _now() + datetime.timedelta(days=days)
-    for request in sorted((folder / "requests").glob("*")):
-        asked = enrolment.parse(request.read_bytes())
-        certificate = x509.load_pem_x509_certificate((folder / "certificates" / f"{asked.lane}.pem").read_bytes())
-        if certificate.not_valid_after_utc < limit:
-            _certify(repository, asked)
-            typer.echo(f"{asked.lane}: a new certificate")
+    for lane in Enrolments(Repository(folder)).renew(_now() + datetime.timedelta(days=days)):
+        typer.echo(f"{lane}: a new certificate")
 
 
 @app.command()
@@ -302,9 +278,7 @@ def sign(
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
     policy = repository.publish(targets, online, _now(), force=force)
-    for lane in policy.lanes:
-        if (folder / f"{lane}.enrolled").exists():
-            _reply(repository, lane)
+    Enrolments(repository).reply_again()
     typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
 
 
@@ -369,6 +343,11 @@ def status(folder: Folder) -> None:
         console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
 
 
+def _listing(known: tuple[Named, ...], one: Named) -> tuple[Named, ...]:
+    """`known` with `one`, in the place of what was said of the same key before."""
+    return (*(other for other in known if other.key.kid != one.key.kid), one)
+
+
 def _bundle(folder: Path) -> dict[str, bytes]:
     """The manifest of a model bundle and the files that it names. AuthorityUnknown."""
     try:
@@ -381,48 +360,6 @@ def _bundle(folder: Path) -> dict[str, bytes]:
     if sum(map(len, content.values())) > MAX_MODEL_BYTES:
         raise AuthorityUnknown(f"{folder} is larger than {MAX_MODEL_BYTES >> 20} MiB")
     return content
-
-
-def _vouched(repository: Repository, asked: enrolment.Request) -> bool:
-    """Whether a key of the lane that holds now signed that the new one follows it."""
-    draft, now = repository.draft, _now()
-    lane = draft.lanes.get(asked.lane, Lane(keys=()))
-    return any(one.holds(now) and not draft.revokes(one.key, now) and asked.vouched_by(one.key) for one in lane.keys)
-
-
-def _enrol(repository: Repository, asked: enrolment.Request, new_epoch: str | None) -> None:
-    lanes = repository.draft.lanes
-    if asked.lane == RESERVED:
-        raise RequestInvalid(f"no lane can be called {RESERVED}: the owner's metadata has that topic")
-    known = lanes.get(asked.lane, Lane(keys=()))
-    if not any(one.key.kid == asked.signing_key.kid for one in known.keys):
-        added = LaneKey(key=asked.signing_key, since=_now())
-        known = known.model_copy(update={"keys": (*known.keys, added), "rotate": False})
-    if new_epoch is not None:
-        known = known.model_copy(update={"epochs": (*known.epochs, new_epoch)})
-    repository.edit(lanes={**lanes, asked.lane: known})
-    _certify(repository, asked)
-
-
-def _certify(repository: Repository, asked: enrolment.Request) -> None:
-    from central.certificates import Authority
-
-    certificate = Authority.open_or_make(repository.directory / "tls").issue(asked.lane, asked.tls_key)
-    repository.add_target(f"certificates/{asked.lane}.pem", certificate)
-    (repository.directory / "certificates").mkdir(exist_ok=True)
-    (repository.directory / "certificates" / f"{asked.lane}.pem").write_bytes(certificate)
-
-
-def _reply(repository: Repository, lane: str) -> Path:
-    """The folder to carry back to a box: what it starts to trust from, and a copy of the repository."""
-    reply = repository.directory / f"{lane}.enrolled"
-    shutil.rmtree(reply, ignore_errors=True)
-    reply.mkdir()
-    (reply / "root.json").write_bytes(repository.root_bytes)
-    shutil.copy(repository.directory / "tls" / "ca.pem", reply / "ca.pem")
-    shutil.copy(repository.directory / "certificates" / f"{lane}.pem", reply / "certificate.pem")
-    shutil.copytree(repository.published, reply / "repository")
-    return reply
 
 
 class _Secret:
@@ -449,13 +386,6 @@ class _Secret:
         yield self._known
 
 
-def _lane(repository: Repository, name: str) -> Lane:
-    lane = repository.draft.lanes.get(name)
-    if lane is None:
-        raise AuthorityUnknown(f"no lane {name}")
-    return lane
-
-
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -469,6 +399,13 @@ def _hex(text: str) -> str:
     if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
         raise AuthorityUnknown("a fingerprint is made of hex digits")
     return digits
+
+
+def _epoch(text: str) -> str:
+    """An epoch in hex, as it is written everywhere. AuthorityUnknown if it is none."""
+    if re.fullmatch("[0-9a-f]{16}", text.lower()) is None:
+        raise AuthorityUnknown("an epoch has 16 hex digits")
+    return text.lower()
 
 
 def _utc(at: datetime.datetime | None) -> datetime.datetime | None:

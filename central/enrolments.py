@@ -1,0 +1,124 @@
+"""Enrolments: the lanes of an authority with their keys and TLS certificates, and what goes back to their boxes.
+
+tls/                   issues the certificates
+certificates/LANE.pem  the newest one of a lane
+requests/LANE          the request that it was issued for
+LANE.enrolled/         to carry back to the box
+"""
+
+import datetime
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from cryptography import x509
+
+from central.certificates import Authority
+from central.repository import Repository
+from edge import enrolment
+from edge.enrolment import Request
+from edge.errors import AuthorityUnknown, RequestInvalid
+from edge.policy import Lane, LaneKey
+
+RESERVED = "trust"
+NEW = Lane(keys=())
+
+
+class Enrolments:
+    """Changes the lanes in a repository's draft, and keeps files in its folder."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._folder = repository.directory
+
+    def vouched(self, asked: Request, now: datetime.datetime) -> bool:
+        """Whether a key of the lane that holds now signed that the new one follows it."""
+        draft = self._repository.draft
+        lane = draft.lanes.get(asked.lane, NEW)
+        return any(
+            one.holds(now) and not draft.revokes(one.key, now) and asked.vouched_by(one.key) for one in lane.keys
+        )
+
+    def enrol(self, asked: Request, data: bytes, now: datetime.datetime, epoch: str | None = None) -> None:
+        """Take the key that `asked` names into the draft, issue a certificate, and keep the request's `data`.
+
+        epoch: one that rightly begins without a link, in hex. RequestInvalid if no lane can be called that.
+        """
+        if asked.lane == RESERVED:
+            raise RequestInvalid(f"no lane can be called {RESERVED}: the owner's metadata has that topic")
+        lane = self._repository.draft.lanes.get(asked.lane, NEW)
+        if all(one.key.kid != asked.signing_key.kid for one in lane.keys):
+            added = LaneKey(key=asked.signing_key, since=now)
+            lane = lane.model_copy(update={"keys": (*lane.keys, added), "rotate": False})
+        if epoch is not None:
+            lane = lane.model_copy(update={"epochs": (*lane.epochs, epoch)})
+        self._put(asked.lane, lane)
+        self._certify(asked)
+        (self._folder / "requests").mkdir(exist_ok=True)
+        (self._folder / "requests" / asked.lane).write_bytes(data)
+
+    def take_up(self, data: bytes, now: datetime.datetime) -> Request | None:
+        """Enrol the key that a published request asks for; None if nobody told its lane to rotate. RequestInvalid."""
+        asked = enrolment.parse(data)
+        known = self._repository.draft.lanes.get(asked.lane)
+        if known is None or not known.rotate:
+            return None
+        if not self.vouched(asked, now):
+            raise RequestInvalid(f"no valid key of {asked.lane} vouches for {asked.signing_key.fingerprint}")
+        self.enrol(asked, data, now)
+        return asked
+
+    def rotate(self, name: str) -> None:
+        """Tell a lane to make itself a new key. AuthorityUnknown."""
+        self._put(name, self._lane(name).model_copy(update={"rotate": True}))
+
+    def announce(self, name: str, epoch: str) -> None:
+        """Name an epoch of a lane that rightly begins without a link. AuthorityUnknown."""
+        lane = self._lane(name)
+        self._put(name, lane.model_copy(update={"epochs": (*lane.epochs, epoch)}))
+
+    def renew(self, before: datetime.datetime) -> Iterator[str]:
+        """Issue new certificates for those that end before then, and name their lanes."""
+        for request in sorted((self._folder / "requests").glob("*")):
+            asked = enrolment.parse(request.read_bytes())
+            if x509.load_pem_x509_certificate(self._certificate(asked.lane).read_bytes()).not_valid_after_utc < before:
+                self._certify(asked)
+                yield asked.lane
+
+    def reply(self, name: str) -> Path:
+        """The folder to carry back to a box, written anew: what it starts to trust from, a copy of the repository."""
+        reply = self._reply(name)
+        shutil.rmtree(reply, ignore_errors=True)
+        reply.mkdir()
+        (reply / "root.json").write_bytes(self._repository.root_bytes)
+        shutil.copy(self._folder / "tls" / "ca.pem", reply / "ca.pem")
+        shutil.copy(self._certificate(name), reply / "certificate.pem")
+        shutil.copytree(self._repository.published, reply / "repository")
+        return reply
+
+    def reply_again(self) -> None:
+        """Write those anew that are there: the repository has changed."""
+        for name in self._repository.draft.lanes:
+            if self._reply(name).exists():
+                self.reply(name)
+
+    def _lane(self, name: str) -> Lane:
+        lane = self._repository.draft.lanes.get(name)
+        if lane is None:
+            raise AuthorityUnknown(f"no lane {name}")
+        return lane
+
+    def _put(self, name: str, lane: Lane) -> None:
+        self._repository.edit(lanes={**self._repository.draft.lanes, name: lane})
+
+    def _certify(self, asked: Request) -> None:
+        certificate = Authority.open_or_make(self._folder / "tls").issue(asked.lane, asked.tls_key)
+        self._repository.add_target(f"certificates/{asked.lane}.pem", certificate)
+        self._certificate(asked.lane).parent.mkdir(exist_ok=True)
+        self._certificate(asked.lane).write_bytes(certificate)
+
+    def _certificate(self, name: str) -> Path:
+        return self._folder / "certificates" / f"{name}.pem"
+
+    def _reply(self, name: str) -> Path:
+        return self._folder / f"{name}.enrolled"
