@@ -433,6 +433,12 @@ class NotEnrolled(TrustError):
     hint = "The owner's policy does not list this lane's signing key: enrol it, or ask the owner why it is gone."
 
 
+class TrustUnkept(TrustError):
+    code = "TRUST-08"
+    hint = "Look at the folder trust in state.directory: space, owner, a failing disk. The policy in force is kept."
+    retryable = True
+
+
 class AuthorityError(TrustError):
     """The owner's side: the repository, its keys and its drafts."""
 

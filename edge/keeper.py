@@ -8,7 +8,7 @@ import datetime
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from edge import enrolment
 from edge.carrier import Carrier, RetainedCarrier, carrier
 from edge.config import LaneConfig
 from edge.errors import (
+    KeyFileError,
     KeyFileMalformed,
     KeyFileMissing,
     NotEnrolled,
@@ -27,6 +28,7 @@ from edge.errors import (
     TrustExpired,
     TrustMissing,
     TrustRefused,
+    TrustUnkept,
 )
 from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
@@ -90,8 +92,8 @@ class Keeper:
         self._refresh_s = refresh_s
         self._renewed_file = directory / "certificate.pem"
         self._signers: list[Signer] = [signer]
-        while (made := directory / f"signing-{len(self._signers)}").exists():
-            self._signers.append(FileSigner(keys.load_private(made, Purpose.SIGNING)))
+        while self._next_key.with_suffix(".pub").exists():  # written last: without it the key was not finished
+            self._signers.append(FileSigner(keys.load_private(self._next_key, Purpose.SIGNING)))
         self._came = threading.Event()
 
     @property
@@ -110,20 +112,27 @@ class Keeper:
                 self._came.clear()
                 due = min(at_latest, now + SETTLE_S)
             if now >= due:
-                apply(self.step(datetime.datetime.now(datetime.UTC)))
+                apply(self.step(datetime.datetime.now(datetime.UTC), alive))
                 at_latest = due = time.monotonic() + every_s
             stop.wait(TICK_S)
 
-    def step(self, now: datetime.datetime) -> Standing:
-        """Refresh, and say what holds. TrustMissing if no policy was ever verified; other trouble is a fault."""
+    def step(self, now: datetime.datetime, alive: Callable[[], None] = lambda: None) -> Standing:
+        """Refresh, and say what holds. TrustMissing if no policy was ever verified; other trouble is a fault.
+
+        alive: called with each piece that comes.
+        """
         fault = None
         try:
             if not (isinstance(self._carrier, RetainedCarrier) and self._carrier.empty):
-                self._trust.refresh(self._carrier, now)
+                self._trust.refresh(_Lively(self._carrier, alive), now)
                 self._renew(now)
                 self._fetch_model()
         except TrustError as error:
             fault = error.code
+        return self.standing(now, fault)
+
+    def standing(self, now: datetime.datetime, fault: str | None = None) -> Standing:
+        """What holds by what was verified last, without asking anybody. TrustMissing."""
         if self._trust.expired(now):
             fault = TrustExpired.code
         policy = self._trust.policy
@@ -131,11 +140,15 @@ class Keeper:
         signer = next((one for one in reversed(self._signers) if one.public.kid in allowed), self._signers[0])
         if signer.public.kid not in allowed:
             fault = fault or NotEnrolled.code
+        try:
+            request = self._request(signer, allowed)
+        except KeyFileError as error:
+            request, fault = None, fault or error.code
         return Standing(
             Sealer(self._lane, signer, policy.recipients_at(now), policy.version),
             policy.collectors_at(now),
             self._renewed_file if self._renewed_file.exists() else self._certificate_file,
-            self._request(signer, allowed),
+            request,
             fault,
             policy.aim_picture,
             self._model_folder,
@@ -152,10 +165,15 @@ class Keeper:
         waiting = self._signers[-1].public.kid not in allowed and len(self._signers) > 1
         if lane is not None and lane.rotate and not waiting and isinstance(signer, FileSigner):
             key = keys.make_signing_key(signer.public.type)
-            keys.save(key, self._directory / f"signing-{len(self._signers)}")
+            self._next_key.unlink(missing_ok=True)
+            keys.save(key, self._next_key)
             self._signers.append(FileSigner(key))
             waiting = True
         return enrolment.make(self._lane, self._signers[-1], self._tls_key, old=signer) if waiting else None
+
+    @property
+    def _next_key(self) -> Path:
+        return self._directory / f"signing-{len(self._signers)}"
 
     @property
     def _model_folder(self) -> Path | None:
@@ -169,14 +187,18 @@ class Keeper:
         if model is None or self._model_folder is not None:
             return
         shutil.rmtree(self._directory / "models", ignore_errors=True)
-        part = self._directory / "models" / f"{model.name}.part"
-        part.mkdir(parents=True)
-        for file in model.files:
-            content = self._trust.target(f"models/{model.name}/{file}")
-            if content is None:
-                raise TrustRefused(f"the owner signed no {file} of model {model.name}")
-            write_whole(part / file, content)
-        part.rename(part.with_suffix(""))
+        folder = self._directory / "models" / model.name
+        part = folder.with_name(folder.name + ".part")
+        try:
+            part.mkdir(parents=True)
+            for file in model.files:
+                content = self._trust.target(f"models/{model.name}/{file}")
+                if content is None:
+                    raise TrustRefused(f"the owner signed no {file} of model {model.name}")
+                write_whole(part / file, content)
+            part.rename(folder)
+        except OSError as error:
+            raise TrustUnkept(f"cannot write {folder}: {error.strerror}") from error
 
     def _renew(self, now: datetime.datetime) -> None:
         """Keep the certificate that the owner signed for this box's TLS key, if it is another one."""
@@ -193,10 +215,27 @@ class Keeper:
             write_whole(self._renewed_file, data)
 
 
+@dataclass(frozen=True, slots=True)
+class _Lively:
+    """A carrier that gives a sign of life with each piece: a slow server must not look like a stage that hangs."""
+
+    carries: Carrier
+    alive: Callable[[], None]
+
+    def fetch(self, name: str) -> Iterator[bytes] | None:
+        pieces = self.carries.fetch(name)
+        return None if pieces is None else self._passed_on(pieces)
+
+    def _passed_on(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.alive()
+            yield piece
+
+
 def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
     """How a lane starts: with a keeper where lane.toml has a [trust] table, else for good with the keys it names.
 
-    Raises KeyFileError, TrustError.
+    It starts with what was verified before, and asks nobody unless there is nothing. Raises KeyFileError, TrustError.
     """
     signer = custody.signer(settings.keys.signing_key_file)
     if settings.trust is None:
@@ -209,9 +248,10 @@ def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
         root = settings.trust.root_file.read_bytes()
     except OSError as error:
         raise TrustMissing(f"cannot read {settings.trust.root_file}: {error.strerror}") from error
+    trust = Trust(directory, root)
     keeper = Keeper(
         settings.lane.id,
-        Trust(directory, root),
+        trust,
         RetainedCarrier() if settings.trust.source == FROM_BROKER else carrier(settings.trust.source),
         signer,
         directory,
@@ -219,7 +259,8 @@ def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
         certificate_file=settings.broker.certificate_file,
         refresh_s=settings.trust.refresh_s,
     )
-    return keeper, keeper.step(datetime.datetime.now(datetime.UTC))
+    now = datetime.datetime.now(datetime.UTC)
+    return keeper, keeper.standing(now) if trust.version else keeper.step(now)
 
 
 def make_tls_key(key_file: Path) -> None:

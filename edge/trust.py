@@ -21,7 +21,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from edge.carrier import Carrier
-from edge.errors import TrustClock, TrustExpired, TrustMissing, TrustRefused, TrustUnreachable, clean
+from edge.errors import TrustClock, TrustExpired, TrustMissing, TrustRefused, TrustUnkept, TrustUnreachable, clean
 from edge.policy import Part, Policy, parse_policy
 
 CURRENT_POLICY = "policy/current"
@@ -75,7 +75,8 @@ class Trust:
     def refresh(self, carrier: Carrier, now: datetime.datetime) -> bool:
         """Verify what `carrier` brings; True if the policy is another one now.
 
-        Raises TrustClock, TrustUnreachable, TrustExpired, TrustRefused, PolicyMalformed; then all is as it was before.
+        Raises TrustClock, TrustUnreachable, TrustExpired, TrustRefused, PolicyMalformed, TrustUnkept; then what was in
+        force still is.
         """
         if self._kept.floor is not None and now < self._kept.floor:
             then = f"{self._kept.floor:%Y-%m-%d %H:%M}"
@@ -90,10 +91,10 @@ class Trust:
         if policy.version < self.version or (policy.version == self.version and data != self._policy_data):
             raise TrustRefused(f"policy {policy.version} came after policy {self.version} had been verified")
         changed = policy.version != self.version
-        self._kept = _Kept(floor=now, expires=_expiry(self._directory / "metadata"))
+        kept = _Kept(floor=now, expires=_expiry(self._directory / "metadata"))
         write_whole(self._directory / "policy.json", data)
-        write_whole(self._directory / "state.json", self._kept.model_dump_json().encode())
-        self._policy, self._policy_data, self._fresh = policy, data, updater
+        write_whole(self._directory / "state.json", kept.model_dump_json().encode())
+        self._kept, self._policy, self._policy_data, self._fresh = kept, policy, data, updater
         return changed
 
     def target(self, name: str) -> bytes | None:
@@ -189,10 +190,13 @@ def _read(path: Path) -> bytes:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file, whole or not at all, readable by the service only."""
+    """Replace a file, whole or not at all, readable by the service only. TrustUnkept."""
     part = path.with_name(path.name + ".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise TrustUnkept(f"cannot write {path}: {error.strerror}") from error

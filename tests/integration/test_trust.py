@@ -440,6 +440,8 @@ def test_models_come_with_the_owners_signature_or_not_at_all(owner: Owner, tmp_p
     altered.write_bytes(b"another")
     watch, standing = keeper.stand(box.settings)
     assert watch is not None
+    assert (standing.model_folder, standing.fault) == (None, None)
+    standing = watch.step(datetime.datetime.now(datetime.UTC))
     assert (standing.model_folder, standing.fault) == (None, TrustRefused.code)
     altered.write_bytes(b"a model")
     standing = watch.step(datetime.datetime.now(datetime.UTC))

@@ -1,0 +1,143 @@
+"""The keeper in bad times: a disk that takes nothing, a power cut, a slow carrier. The lane goes on all the same."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from central.repository import Repository
+from edge import enrolment
+from edge.carrier import Carrier, DirectoryCarrier
+from edge.errors import KeyFileMissing, TrustUnkept
+from edge.keeper import Keeper, make_tls_key
+from edge.policy import Lane, LaneKey, ModelBundle, Recipient
+from edge.seal import keys
+from edge.seal.signer import FileSigner
+from edge.trust import Trust
+from tests.sealing import recipient_key, signing_key
+
+NOW = datetime.datetime.now(datetime.UTC)
+TARGETS, ONLINE = (FileSigner(signing_key(name=name)) for name in ("targets", "online"))
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Repository:
+    root = FileSigner(signing_key(name="root"))
+    made = Repository.create(tmp_path / "owner", [root], 1, TARGETS.public, ONLINE.public, NOW)
+    readers = tuple(Recipient(key=recipient_key(name=name).public) for name in ("owner", "escrow"))
+    made.edit(recipients=readers, lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),))})
+    made.publish(TARGETS, ONLINE, NOW)
+    return made
+
+
+def keeper(folder: Path, owner: Repository, carries: Carrier | None = None) -> Keeper:
+    """The keeper of lane-1, as a start of the daemon makes it."""
+    tls_key = folder / "tls.key"
+    if not tls_key.exists():
+        make_tls_key(tls_key)
+    return Keeper(
+        "lane-1",
+        Trust(folder / "trust", owner.root_bytes),
+        carries or DirectoryCarrier(owner.published),
+        FileSigner(signing_key()),
+        folder / "trust",
+        tls_key_file=tls_key,
+        certificate_file=folder / "certificate.pem",
+        refresh_s=60,
+    )
+
+
+def tell_to_rotate(owner: Repository) -> None:
+    owner.edit(lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),), rotate=True)})
+    owner.publish(TARGETS, ONLINE, NOW)
+
+
+@pytest.mark.parametrize("file", ["policy.json", "state.json"])
+def test_a_disk_that_takes_nothing_is_a_fault_and_the_policy_in_force_is_kept(
+    tmp_path: Path, owner: Repository, file: str
+) -> None:
+    watch = keeper(tmp_path, owner)
+    first = watch.step(NOW)
+    owner.edit(aim_picture=True)
+    owner.publish(TARGETS, ONLINE, NOW)
+    (tmp_path / "trust" / f"{file}.part").mkdir()
+    refused = watch.step(NOW)
+    assert refused.fault == TrustUnkept.code
+    assert refused.sealer == first.sealer
+    (tmp_path / "trust" / f"{file}.part").rmdir()
+    assert watch.step(NOW).fault is None
+
+
+def test_a_model_that_cannot_be_written_is_a_fault(tmp_path: Path, owner: Repository) -> None:
+    watch = keeper(tmp_path, owner)
+    owner.add_target("models/m-1/manifest.json", b"{}")
+    owner.edit(model=ModelBundle(name="m-1", files=("manifest.json",)))
+    owner.publish(TARGETS, ONLINE, NOW)
+    (tmp_path / "trust" / "models").write_bytes(b"no folder")
+    assert watch.step(NOW).fault == TrustUnkept.code
+
+
+def test_a_key_that_a_power_cut_left_half_written_is_made_again(tmp_path: Path, owner: Repository) -> None:
+    tell_to_rotate(owner)
+    (tmp_path / "trust").mkdir()
+    (tmp_path / "trust" / "signing-1").touch(0o600)
+    standing = keeper(tmp_path, owner).step(NOW)
+    assert standing.fault is None
+    assert standing.request is not None
+    asked = enrolment.parse(standing.request)
+    assert asked.vouched_by(signing_key().public)
+    again = keeper(tmp_path, owner).standing(NOW).request  # the same key after a restart
+    assert again is not None
+    assert enrolment.parse(again).signing_key == asked.signing_key
+
+
+def test_a_key_that_cannot_be_written_is_a_fault(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Path:
+        raise KeyFileMissing("cannot write: no space left")
+
+    tell_to_rotate(owner)
+    watch = keeper(tmp_path, owner)
+    monkeypatch.setattr(keys, "save", full)
+    standing = watch.step(NOW)
+    assert (standing.fault, standing.request) == (KeyFileMissing.code, None)
+    monkeypatch.undo()
+    assert watch.step(NOW).request is not None
+
+
+class Slow:
+    """Brings each file byte by byte."""
+
+    def __init__(self, carries: Carrier) -> None:
+        self._carries = carries
+        self.pieces = 0
+
+    def fetch(self, name: str) -> Iterator[bytes] | None:
+        whole = self._carries.fetch(name)
+        return None if whole is None else self._drip(b"".join(whole))
+
+    def _drip(self, data: bytes) -> Iterator[bytes]:
+        for at in range(0, len(data), 64):
+            self.pieces += 1
+            yield data[at : at + 64]
+
+
+def test_a_slow_carrier_is_no_stage_that_hangs(tmp_path: Path, owner: Repository) -> None:
+    slow = Slow(DirectoryCarrier(owner.published))
+    lives: list[int] = []
+    keeper(tmp_path, owner, slow).step(NOW, lambda: lives.append(slow.pieces))
+    assert len(lives) == slow.pieces > 20
+
+
+class Untouched:
+    """Nobody may be asked."""
+
+    def fetch(self, name: str) -> Iterator[bytes] | None:
+        raise AssertionError(name)
+
+
+def test_a_lane_stands_by_what_was_verified_without_asking_anybody(tmp_path: Path, owner: Repository) -> None:
+    first = keeper(tmp_path, owner).step(NOW)
+    assert keeper(tmp_path, owner, Untouched()).standing(NOW).sealer.recipients == first.sealer.recipients
