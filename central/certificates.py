@@ -5,22 +5,17 @@ A certificate says who connects, never who signed a record: that is another key.
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge.errors import KeyFileExists, KeyFileMalformed, KeyFileMissing
+from edge.errors import KeyFileMalformed, KeyFileMissing
+from edge.seal import keys
 
 AUTHORITY_DAYS = 3650
 CLIENT_DAYS = 365
@@ -68,10 +63,7 @@ class Authority:
             _builder(name, self.certificate.subject, public, days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
-                critical=False,
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([_host(h) for h in hosts]), critical=False)
@@ -79,8 +71,7 @@ class Authority:
 
     @classmethod
     def _make(cls) -> "Authority":
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = "sealane authority"
+        key, name = make_key(), "sealane authority"
         usage = x509.KeyUsage(
             digital_signature=True,
             key_cert_sign=True,
@@ -110,18 +101,13 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that must not exist yet, durably. KeyFileExists, KeyFileMissing."""
+def write_new(path: Path, pem: bytes, mode: int) -> None:
+    """As `edge.seal.keys.write_new`, in a folder that is made if there is none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError as error:
-        raise KeyFileExists(f"{path} is there already") from error
     except OSError as error:
         raise KeyFileMissing(f"cannot write {path}: {error.strerror}") from error
+    keys.write_new(path, pem.decode(), mode)
 
 
 def _builder(name: str, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:

@@ -139,8 +139,8 @@ def save(key: PrivateKey, path: Path, passphrase: bytes | None = None) -> Path:
 def write_pair(path: Path, private: str, public: PublicKey) -> Path:
     """Write the text of a private half, and the public half beside it. Raises as `save`."""
     refuse_existing(path)
-    _write_new(path, private, 0o600)
-    _write_new(_beside(path), public.pem(), 0o644)
+    write_new(path, private, 0o600)
+    write_new(_beside(path), public.pem(), 0o644)
     return _beside(path)
 
 
@@ -149,6 +149,19 @@ def refuse_existing(path: Path) -> None:
     for file in (path, _beside(path)):
         if file.exists():
             raise KeyFileExists(f"{file} is there already")
+
+
+def write_new(path: Path, text: str, mode: int) -> None:
+    """Write a file that must not exist yet, durably; text, as PEM is. KeyFileExists, KeyFileMissing."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as error:
+        raise KeyFileExists(f"{path} is there already") from error
+    except OSError as error:
+        raise KeyFileMissing(f"cannot write {path}: {error.strerror}") from error
 
 
 def load_public(path: Path, purpose: Purpose) -> PublicKey:
@@ -263,15 +276,3 @@ def _private_pem(part: PrivateHalf, passphrase: bytes | None) -> str:
 
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + ".pub")
-
-
-def _write_new(path: Path, text: str, mode: int) -> None:
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError as error:
-        raise KeyFileExists(f"{path} is there already") from error
-    except OSError as error:
-        raise KeyFileMissing(f"cannot write {path}: {error.strerror}") from error
