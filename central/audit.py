@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +16,9 @@ from typing import Annotated
 import typer
 
 from central import options
-from central.lanes import LaneKeys, PolicyKeys, admit, at, open_lane_keys
-from central.store import Epoch, Store
+from central.lanes import LEAVES, LaneKeys, PolicyKeys, admit, at, open_lane_keys
+from central.prefix import Epoch
+from central.store import Store
 from edge.errors import CaptureMalformed, ChainBroken, CollectorError, MessageForked, SealError
 from edge.mqtt import split
 from edge.seal import envelope
@@ -29,7 +29,6 @@ MAX_LINE_BYTES = 128 * 1024
 STORE_WINDOW = 1 << 14
 CAPTURE_WINDOW = 1 << 20
 """Messages of an epoch to compare with: a store has a number once, in a capture a fork may come months later."""
-LEAVES = ("record", "checkpoint")
 PROBLEMS = {
     Finding.FORK: "contradicts another message: two under one number, or a broken link",
     Finding.UNLINKED_EPOCH: "the epoch does not go on from what is here: another one, or an end, may have vanished",
@@ -252,7 +251,7 @@ def _evidence(store: Store) -> list[EpochReport]:
 
 def _tell(report: EpochReport) -> None:
     if report.messages:
-        until = datetime.fromtimestamp(report.last_ns / 1e9, UTC)
+        until = at(report.last_ns)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
         sys.stdout.write(
             f"{report.lane} epoch {report.epoch}: {report.messages} messages ({kinds}), {report.declared} declared "

@@ -16,8 +16,9 @@ from typing import Annotated
 import typer
 
 from central import options
-from central.lanes import LaneKeys, admit, open_lane_keys
-from central.store import Alarm, Epoch, Head, Outcome, Store
+from central.lanes import LEAVES, LaneKeys, admit, open_lane_keys
+from central.prefix import Epoch, Head
+from central.store import Alarm, Outcome, Store
 from edge import logs, notify
 from edge.errors import ChainBroken, CollectorError, MqttPublicationRefused, RecordsMissing, StoreFailed
 from edge.mqtt import (
@@ -38,7 +39,6 @@ from edge.seal.envelope import Envelope
 from edge.seal.receipt import Receipt
 from edge.seal.signer import Signer
 
-LEAVES = ("record", "checkpoint")
 MAX_BATCH = 500
 """Messages in one commit."""
 MISSING_PATIENCE_S = 60.0

@@ -29,6 +29,8 @@ from edge.seal.envelope import Envelope
 from edge.seal.keys import PublicKey, Purpose
 from edge.trust import Trust
 
+LEAVES = ("record", "checkpoint")
+"""Of the topics that sealed messages come under."""
 RESCAN_S = 2.0
 REFRESH_S = 60.0
 HASTE_S = 2.0

@@ -4,9 +4,9 @@ import json
 import sys
 import time
 from collections import deque
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from central.lanes import at
 from central.watcher import Line, Watcher
 from edge.errors import MqttError
 from edge.record import AuditRecord, CheckpointRecord, GapRecord, ReadRecord
@@ -185,4 +185,4 @@ def cells(line: Line) -> "tuple[Text, ...]":
 
 
 def _clock(utc_ns: int) -> str:
-    return datetime.fromtimestamp(utc_ns / 1e9, UTC).strftime("%H:%M:%S")
+    return at(utc_ns).strftime("%H:%M:%S")

@@ -5,17 +5,18 @@ name is a fork, kept as evidence. How far a lane may forget is decided inside th
 receipt covers an unbroken chain from the epoch's first message, with nothing missing but declared gaps.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from central.prefix import Epoch, Head, Link, walk
 from edge.errors import (
     EpochUnlinked,
     MessageForked,
@@ -36,9 +37,6 @@ BUSY_TIMEOUT_S = 10
 MAX_ALARMS = 1000
 """Alarms kept of one lane and one kind: noise of one kind must not leave another kind without a place."""
 LONGEST_WHAT = 200
-
-Epoch = NewType("Epoch", str)
-"""An epoch's 64 bits in hex: SQL integers are signed."""
 
 _tables = sa.MetaData()
 _meta = sa.Table("meta", _tables, sa.Column("version", sa.Integer, primary_key=True))
@@ -88,22 +86,6 @@ class Outcome(StrEnum):
     STORED = "stored"
     DUPLICATE = "duplicate"
     FORK = "fork"  # another message has this name; kept as evidence
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of a lane's unbroken chain: everything up to `up_to` is there or declared given up.
-
-    up_to 0: not even the epoch's first message is there. broken: the next number is there, but does not go on from
-    `digest`. missing: the next number is not there, though a later one is.
-    """
-
-    lane: str
-    epoch: Epoch
-    up_to: int
-    digest: bytes | None
-    broken: bool = False
-    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +187,7 @@ class Store:
         """The ends of all chains, as of the last commit."""
         with self._begin() as db:
             rows = db.execute(sa.select(_heads).order_by(_heads.c.lane, _heads.c.epoch))
-            return [Head(row.lane, row.epoch, row.up_to, row.digest) for row in rows]
+            return [Head(*row) for row in rows]
 
     def messages(self, lane: str | None = None, epoch: Epoch | None = None) -> Iterator[Stored]:
         """All messages, a lane's, or an epoch's, by lane, epoch and number. Read in steps, never all at once."""
@@ -239,9 +221,7 @@ class Store:
         """All alarms, oldest first."""
         with self._begin() as db:
             rows = db.execute(sa.select(_alarms).order_by(_alarms.c.at_ns)).all()
-        return [
-            Alarm(row.lane, row.code, row.epoch, row.seq, row.what, row.at_ns, row.digest, row.evidence) for row in rows
-        ]
+        return [Alarm(**row._mapping) for row in rows]
 
     def close(self) -> None:
         self._engine.dispose()
@@ -301,7 +281,7 @@ class Store:
             db.execute(_heads.update().where(_of(_heads, head.lane, head.epoch)).values(changed))
         return end
 
-    def _links_after(self, db: sa.Connection, head: Head) -> Iterator["Link"]:
+    def _links_after(self, db: sa.Connection, head: Head) -> Iterator[Link]:
         query = sa.select(_messages.c.seq, _messages.c.prev, _messages.c.digest).order_by(_messages.c.seq)
         after, more = head.up_to, True
         while more:
@@ -325,61 +305,20 @@ class Store:
         return db.scalar(query.limit(1)) is not None
 
     def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
-        header = envelope.header
-        what = kind.hint[:LONGEST_WHAT]
-        epoch = epoch_of(envelope)
-        self._keep_alarm(
-            db, Alarm(header.lane, kind.code, epoch, header.seq, what, now_ns, envelope.digest, envelope.data)
-        )
+        header, epoch = envelope.header, epoch_of(envelope)
+        seen = Alarm(header.lane, kind.code, epoch, header.seq, kind.hint, now_ns, envelope.digest, envelope.data)
+        self._keep_alarm(db, seen)
 
     def _keep_alarm(self, db: sa.Connection, alarm: Alarm) -> None:
         same_kind = (_alarms.c.lane == alarm.lane) & (_alarms.c.code == alarm.code)
         count = db.scalar(sa.select(sa.func.count()).select_from(_alarms).where(same_kind))
         if count is not None and count < MAX_ALARMS:
-            self._insert_new(
-                db,
-                _alarms,
-                lane=alarm.lane,
-                code=alarm.code,
-                epoch=alarm.epoch,
-                seq=alarm.seq,
-                digest=alarm.digest,
-                at_ns=alarm.at_ns,
-                what=alarm.what[:LONGEST_WHAT],
-                evidence=alarm.evidence,
-            )
+            self._insert_new(db, _alarms, **asdict(replace(alarm, what=alarm.what[:LONGEST_WHAT])))
 
     def _insert_new(self, db: sa.Connection, table: sa.Table, **values: Any) -> None:
         """Insert unless a row with that key is there."""
         insert = sqlite.insert if self._sqlite else postgresql.insert
         db.execute(insert(table).values(values).on_conflict_do_nothing())
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One link of a chain: the message `seq` goes on from `prev` and is called `digest`."""
-
-    seq: int
-    prev: bytes | None
-    digest: bytes
-
-
-def walk(head: Head, links: Iterable[Link], gap_over: Callable[[int], Link | None]) -> Head:
-    """How far the chain goes on from `head`. Pure. `links` in order of seq; `gap_over(seq)` gives the end of a declared
-    gap that covers seq."""
-    up_to, digest = head.up_to, head.digest
-    for link in links:
-        while link.seq > up_to + 1:
-            gap = gap_over(up_to + 1)
-            if gap is None:
-                return replace(head, up_to=up_to, digest=digest, missing=True)
-            up_to, digest = gap.seq, gap.digest
-        if link.seq <= up_to:
-            continue
-        if link.prev != digest:
-            return replace(head, up_to=up_to, digest=digest, broken=True)
-        up_to, digest = link.seq, link.digest
-    return replace(head, up_to=up_to, digest=digest)
 
 
 def epoch_of(envelope: Envelope) -> Epoch:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from central import options
-from central.lanes import open_lane_keys
+from central.lanes import LEAVES, open_lane_keys
 from central.screen import Lines, Screen
 from central.store import Store
 from central.watcher import Line, Watcher
@@ -22,7 +22,6 @@ from edge.seal import custody, keys, receipt
 from edge.seal.keys import PublicKey, Purpose
 from edge.seal.opener import Opener
 
-LEAVES = ("record", "checkpoint", "receipt")
 FOLLOW_S = 1.0
 LATE_COMMIT_NS = 10_000_000_000
 """A collector's commit may become visible this much later than one that was begun after it."""
@@ -130,7 +129,7 @@ def _from_broker(
 ) -> None:
     def serve() -> None:
         session.connect()
-        session.subscribe([lane_filter(leaf) for leaf in LEAVES])
+        session.subscribe([lane_filter(leaf) for leaf in (*LEAVES, "receipt")])
         while not stop.is_set():
             for event in session.wait(TICK_S):
                 if isinstance(event, Message) and (place := split(event.topic)) is not None:

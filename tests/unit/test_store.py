@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from central.store import Alarm, Epoch, Head, Link, Outcome, Store, walk
+from central.prefix import Epoch, Head, Link, walk
+from central.store import Alarm, Outcome, Store
 from edge.errors import ChainBroken, EpochUnlinked, MessageForked, StoreAddress, StoreFailed, StoreShared, StoreVersion
 from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
