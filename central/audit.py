@@ -33,6 +33,7 @@ PROBLEMS = {
     Finding.FORK: "contradicts another message: two under one number, or a broken link",
     Finding.UNLINKED_EPOCH: "the epoch does not go on from what is here: another one, or an end, may have vanished",
 }
+NOTHING_HERE = "the lane is enrolled, and no message of it is here"
 UNNAMED_READER = "sealed for a reader whom the policy of that time does not name"
 
 
@@ -83,7 +84,8 @@ class EpochReport:
 class Audit:
     """Takes messages, the epochs of a lane in the order in which they are linked; `reports` says what was found.
 
-    from_start: the lanes' very first messages must be here; else each lane is judged from where it is first heard.
+    from_start: the very first messages of all enrolled lanes must be here; else each lane is judged from where it is
+    first heard.
     """
 
     def __init__(self, lane_keys: LaneKeys, *, from_start: bool) -> None:
@@ -119,10 +121,14 @@ class Audit:
 
     def reports(self) -> list[EpochReport]:
         """After the last message: every epoch, with the holes that stayed open, and what was refused."""
+        heard = {lane for lane, _ in self._reports}
+        silent = set(self._lane_keys.enrolled()) - heard if self._from_start else set()
         for (lane, epoch), report in self._reports.items():
             for first, last in self._chain(lane).holes(epoch):
                 report.problem(f"numbers {first} to {last} are missing and not declared given up", first)
         found = [*self._reports.values(), *self._refused.values()]
+        for lane in silent:
+            found.append(EpochReport(lane, "", problems=[Problem(NOTHING_HERE, 0)]))
         return sorted(found, key=lambda report: (report.lane, report.last_ns))
 
     def _chain(self, lane: str) -> ChainVerifier:
@@ -147,7 +153,7 @@ class Audit:
 
 def of_store(store: Store) -> Iterator[Heard]:
     """All messages of a store, each lane's epochs in the order in which they are linked."""
-    chains = [(head.lane, head.epoch) for head in store.heads()]
+    chains = store.chains()
     for lane in dict.fromkeys(lane for lane, _ in chains):
         for epoch in _linked(store, lane, [epoch for of, epoch in chains if of == lane]):
             for message in store.messages(lane, epoch):
@@ -164,6 +170,9 @@ def of_capture(path: Path) -> Iterator[Heard]:
             number = 0
             while line := file.readline(MAX_LINE_BYTES):
                 number += 1
+                rest = line
+                while len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
+                    rest = file.readline(MAX_LINE_BYTES)  # far longer than a message may be: what is read of it says so
                 heard = _captured(line, f"{path}, line {number}")
                 if heard is not None:
                     yield heard
@@ -172,13 +181,16 @@ def of_capture(path: Path) -> Iterator[Heard]:
 
 
 def _captured(line: bytes, where: str) -> Heard | None:
+    """What a broker passes on may be anything, also an empty message or a topic with blanks: that is for `admit`."""
+    before, _, payload = line.decode(errors="replace").rstrip("\r\n").rpartition(" ")
+    moment, _, rest = before.partition(" ")
+    topic = rest if split(before) is None else before
+    place = split(topic)
     try:
-        *moment, topic, payload = line.decode("ascii").split()
-        received_ns = int(Decimal(moment[0]) * 1_000_000_000) if moment else None
-        sealed = bytes.fromhex(payload)
+        received_ns = int(Decimal(moment) * 1_000_000_000) if topic == rest else None
+        sealed = bytes.fromhex(payload[: len(payload) & ~1] if len(line) == MAX_LINE_BYTES else payload)
     except (ValueError, ArithmeticError) as error:
         raise CaptureMalformed(f"{where}: TOPIC HEX or UNIX-TIME TOPIC HEX is needed") from error
-    place = split(topic)
     return None if place is None or place[1] not in LEAVES else Heard(place[0], sealed, received_ns)
 
 

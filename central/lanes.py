@@ -51,6 +51,9 @@ class LaneKeys(Protocol):
     def knows(self, lane: str) -> bool:
         """Whether a lane of that name is enrolled."""
 
+    def enrolled(self) -> Collection[str]:
+        """The lanes that have a key to sign with now."""
+
     def epochs(self, lane: str) -> Collection[int]:
         """Epochs that the owner announced to begin without a link."""
 
@@ -74,6 +77,9 @@ class KeyDirectory:
 
     def knows(self, lane: str) -> bool:
         return lane in self._current()
+
+    def enrolled(self) -> Collection[str]:
+        return self._current().keys()
 
     def epochs(self, lane: str) -> Collection[int]:
         return ()
@@ -136,6 +142,10 @@ class PolicyKeys:
     def knows(self, lane: str) -> bool:
         return lane in self._newest.lanes
 
+    def enrolled(self) -> Collection[str]:
+        now, newest = datetime.datetime.now(datetime.UTC), self._newest
+        return [lane for lane in newest.lanes if newest.lane_keys_at(lane, now)]
+
     def epochs(self, lane: str) -> Collection[int]:
         enrolled = self._newest.lanes.get(lane)
         return () if enrolled is None else [int(epoch, 16) for epoch in enrolled.epochs]
@@ -147,10 +157,10 @@ class PolicyKeys:
         if version not in self._editions and 0 < version < self._trust.version:
             try:
                 data = self._trust.target(f"policy/{version}")
+                self._editions[version] = None if data is None else parse_policy(data)
             except TrustError as error:
                 logs.error(log, error, logging.WARNING)
                 return None
-            self._editions[version] = None if data is None else parse_policy(data)
         return self._editions.get(version)
 
     @property

@@ -189,6 +189,12 @@ class Store:
             rows = db.execute(sa.select(_heads).order_by(_heads.c.lane, _heads.c.epoch))
             return [Head(*row) for row in rows]
 
+    def chains(self) -> list[tuple[str, Epoch]]:
+        """Lane and epoch of all messages."""
+        named = _messages.c.lane, _messages.c.epoch
+        with self._begin() as db:
+            return [(row.lane, row.epoch) for row in db.execute(sa.select(*named).distinct().order_by(*named))]
+
     def messages(self, lane: str | None = None, epoch: Epoch | None = None) -> Iterator[Stored]:
         """All messages, a lane's, or an epoch's, by lane, epoch and number. Read in steps, never all at once."""
         columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq

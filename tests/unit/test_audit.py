@@ -31,6 +31,9 @@ class Enrolled:
     def knows(self, lane: str) -> bool:
         return True
 
+    def enrolled(self) -> Sequence[str]:
+        return ["lane-1"]
+
     def epochs(self, lane: str) -> Sequence[int]:
         return self._announced
 
@@ -126,6 +129,18 @@ def test_a_changed_message_is_refused_and_its_number_is_missing(tmp_path: Path) 
     assert any("4 to 4" in what for _, _, what in found)
 
 
+def test_a_lane_that_vanished_from_the_store_is_named_and_nothing_hides_by_lacking_a_head(tmp_path: Path) -> None:
+    path = store_of(tmp_path, *FIRST[:3], *FIRST[4:])
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM heads")
+    assert [seq for _, seq, _ in problems(audit_of(path))] == [4]
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM messages")
+    (report,) = audit_of(path)
+    assert report.lane == "lane-1"
+    assert "enrolled" in report.problems[0].what
+
+
 def test_a_vanished_epoch_is_found_by_the_one_after_it(tmp_path: Path) -> None:
     ((epoch, seq, what),) = problems(audit_of(store_of(tmp_path, *FIRST, *THIRD)))
     assert (epoch, seq) == ("7", 1)
@@ -199,6 +214,27 @@ def test_a_capture_may_begin_in_the_middle_but_not_lack_anything(tmp_path: Path)
     for one in [*heard[:2], *heard[3:]]:
         audit.take(one)
     assert problems(audit.reports()) == [("9", 6, "numbers 6 to 6 are missing and not declared given up")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1795500000.25 lanes/v1/lane-1/record ",
+        "lanes/v1/lane-1/checkpoint ",
+        "1795500000.25 lanes/v1/a lane/record 00",
+        "1795500000.25 lanes/v1/lané/record 00",
+        "1795500000.25 lanes/v1/lane-1/record " + "00" * 200_000,
+    ],
+)
+def test_whatever_a_broker_passes_on_is_told_and_the_rest_of_the_capture_judged(tmp_path: Path, line: str) -> None:
+    honest = f"1795500000.25 lanes/v1/lane-1/record {FIRST[0].data.hex()}\n"
+    (tmp_path / "capture").write_text(f"{line}\n{honest}")
+    audit = Audit(Enrolled(), from_start=False)
+    for one in of_capture(tmp_path / "capture"):
+        audit.take(one)
+    assert sum(report.messages for report in audit.reports()) == 1
+    ((_, _, what),) = problems(audit.reports())
+    assert "COL-0" in what
 
 
 @pytest.mark.parametrize("line", ["lanes/v1/lane-1/record", "x y z a b", "lanes/v1/lane-1/record zz", "é"])

@@ -92,6 +92,23 @@ def test_a_message_is_judged_by_the_edition_that_it_names(tmp_path: Path, owner:
             admit("lane-1", message(name, version).data, keys, NOW.utc_ns)
 
 
+def test_an_older_edition_that_makes_no_sense_any_more_names_no_key(tmp_path: Path, owner: Repository) -> None:
+    owner.add_target("policy/1", b'{"of": "another version of this program"}')
+    owner.edit(aim_picture=True)
+    sign(owner)
+    keys = policy_keys(tmp_path, owner)
+    with pytest.raises(LaneForeign):
+        admit("lane-1", message(version=1).data, keys, NOW.utc_ns)
+    admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
+
+
+def test_the_lanes_that_may_sign_now_are_the_enrolled_ones(tmp_path: Path, owner: Repository) -> None:
+    over = Lane(keys=(LaneKey(key=signing_key(name="other").public, until=_now() - DAY),))
+    owner.edit(lanes={**owner.draft.lanes, "lane-2": over})
+    sign(owner)
+    assert list(policy_keys(tmp_path, owner).enrolled()) == ["lane-1"]
+
+
 def test_a_lane_whose_clock_is_behind_the_owners_is_heard(tmp_path: Path, owner: Repository) -> None:
     owner.edit(lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public, since=THEN + DAY),))})
     owner.publish(FileSigner(signing_key(name="targets")), FileSigner(signing_key(name="online")), THEN + DAY)

@@ -25,6 +25,9 @@ class Enrolled:
     def knows(self, lane: str) -> bool:
         return lane == "lane-1"
 
+    def enrolled(self) -> Sequence[str]:
+        return ["lane-1"]
+
     def epochs(self, lane: str) -> Sequence[int]:
         return ()
 
