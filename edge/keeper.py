@@ -34,7 +34,7 @@ from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
 from edge.seal.keys import PublicKey, Purpose
 from edge.seal.signer import FileSigner, Signer
-from edge.trust import Trust, write_whole
+from edge.trust import CURRENT_POLICY, Trust, write_whole
 
 TICK_S = 0.5
 SETTLE_S = 1.0
@@ -155,7 +155,9 @@ class Keeper:
         )
 
     def _take(self, name: str, data: bytes) -> None:
-        if isinstance(self._carrier, RetainedCarrier):
+        """Only what this lane asks for: other lanes' certificates, or anybody's junk, must not take up the room."""
+        mine = name in (f"targets/{CURRENT_POLICY}", f"targets/certificates/{self._lane}.pem")
+        if isinstance(self._carrier, RetainedCarrier) and (mine or name.startswith("metadata/")):
             self._carrier.put(name, data)
             self._came.set()
 

@@ -8,7 +8,7 @@ import pytest
 
 from central.repository import Repository
 from edge import enrolment
-from edge.carrier import Carrier, DirectoryCarrier
+from edge.carrier import MAX_CARRIED_FILES, Carrier, DirectoryCarrier, RetainedCarrier
 from edge.errors import KeyFileMissing, TrustUnkept
 from edge.keeper import Keeper, make_tls_key
 from edge.policy import Lane, LaneKey, ModelBundle, Recipient
@@ -141,3 +141,15 @@ class Untouched:
 def test_a_lane_stands_by_what_was_verified_without_asking_anybody(tmp_path: Path, owner: Repository) -> None:
     first = keeper(tmp_path, owner).step(NOW)
     assert keeper(tmp_path, owner, Untouched()).standing(NOW).sealer.recipients == first.sealer.recipients
+
+
+def test_only_what_this_lane_asks_for_takes_up_room(tmp_path: Path, owner: Repository) -> None:
+    retained = RetainedCarrier()
+    watch = keeper(tmp_path, owner, retained)
+    assert watch.carried is not None
+    for number in range(MAX_CARRIED_FILES + 10):
+        watch.carried(f"targets/certificates/other-{number}.pem", b"certificate")
+        watch.carried(f"junk/{number}", b"junk")
+    for name, data in owner.files().items():
+        watch.carried(name, data)
+    assert watch.step(NOW).fault is None
