@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -21,11 +22,12 @@ from central.enrolments import Enrolments
 from central.repository import Repository
 from edge import enrolment
 from edge.errors import (
-    AuthorityMissing,
+    AuthorityError,
     AuthorityThreshold,
     AuthorityUnknown,
     KeyFileMissing,
     KeyFilePassphrase,
+    MqttPublicationRefused,
     RequestInvalid,
 )
 from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation
@@ -38,6 +40,8 @@ app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm,
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
 RENEW_DAYS = 60
 MAX_MODEL_BYTES = 64 << 20
+PUBLISHED_AT_ONCE = 20
+NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
 Named = TypeVar("Named", bound=Recipient | Collector)
 
@@ -60,6 +64,7 @@ def init(
     secret = None if no_passphrase else options.passphrase(passphrase_file, confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
+    Repository.refuse_existing(folder)
     (folder / "keys").mkdir(parents=True, exist_ok=True)
     made = {name: keys.make_signing_key(kind) for name in (TARGETS_KEY, ONLINE_KEY)}
     made |= {f"root-{number}": keys.make_signing_key(kind) for number in range(1, root_keys + 1)}
@@ -153,7 +158,11 @@ def accept_requests(
     while (left_s := end - time.monotonic()) > 0:
         for event in session.wait(left_s):
             if isinstance(event, Message) and event.payload:
-                asked = enrolments.take_up(event.payload, _now())
+                try:
+                    asked = enrolments.take_up(event.payload, _now())
+                except AuthorityError as error:  # one lane's must not stand in the way of another's
+                    typer.echo(f"{error}. {error.hint}", err=True)
+                    continue
                 if asked is not None:
                     typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
     session.close()
@@ -290,21 +299,26 @@ def publish(
     certificate: options.CertificateFile,
     key: options.KeyFile,
 ) -> None:
-    """Put the repository's files on the broker as retained messages. Models do not travel this way."""
-    from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Publication, Session, trust_topic
+    """Put the repository's files on the broker as retained messages: all but models and past policies."""
+    from edge.mqtt import MAX_PACKET_BYTES, REFUSED, Acknowledged, Publication, Session, trust_topic
 
+    files = {name: data for name, data in Repository(folder).files().items() if not NOT_BY_BROKER.match(name)}
+    for name, data in files.items():
+        if len(data) > MAX_PACKET_BYTES - 1024:
+            raise MqttPublicationRefused(f"{name} has {len(data)} bytes: let lanes fetch from a folder or http(s)")
     session = Session(options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False)
     session.connect()
-    files = {name: data for name, data in Repository(folder).files().items() if len(data) < MAX_PACKET_BYTES - 1024}
-    for name, data in files.items():
-        session.publish(Publication(trust_topic(name), data, retain=True))
-    waiting = set(files)
-    while waiting:
+    left, waiting = deque(files.items()), 0
+    while left or waiting:
+        while left and waiting < PUBLISHED_AT_ONCE:
+            name, data = left.popleft()
+            session.publish(Publication(trust_topic(name), data, retain=True))
+            waiting += 1
         for event in session.wait(5):
             if isinstance(event, Acknowledged):
-                if event.reason >= 0x80:
-                    raise AuthorityMissing(f"the broker refused {event.publication.topic}")
-                waiting -= {name for name in waiting if trust_topic(name) == event.publication.topic}
+                if event.reason >= REFUSED:
+                    raise MqttPublicationRefused(f"{event.publication.topic}: reason code 0x{event.reason:02x}")
+                waiting -= 1
     session.close()
     typer.echo(f"{len(files)} files are on the broker")
 

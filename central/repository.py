@@ -72,8 +72,7 @@ class Repository:
 
         `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThreshold.
         """
-        if (directory / "repository").exists():
-            raise AuthorityExists(f"there is an authority in {directory}")
+        cls.refuse_existing(directory)
         if not 1 <= threshold <= len(roots):
             raise AuthorityThreshold(f"a threshold of {threshold} with {len(roots)} root keys")
         root = Root(version=1, expires=_in_days(now, ROOT_DAYS), consistent_snapshot=False)
@@ -91,6 +90,12 @@ class Repository:
         for name in ("1.root.json", "root.json"):
             _write(directory / "repository" / "metadata" / name, metadata.to_bytes())
         return cls(directory)
+
+    @staticmethod
+    def refuse_existing(directory: Path) -> None:
+        """AuthorityExists if there is one in the folder already."""
+        if (directory / "repository").exists():
+            raise AuthorityExists(f"there is an authority in {directory}")
 
     @property
     def root(self) -> Metadata[Root]:
@@ -195,8 +200,11 @@ class Repository:
     ) -> None:
         """Draft a new root: root keys that come and go, another targets or online key.
 
-        It counts once enough old and enough new root keys have signed it. AuthorityUnknown, AuthorityThreshold.
+        It counts once enough old and enough new root keys have signed it. AuthorityUnknown, AuthorityThreshold;
+        AuthorityExists if one is pending: the signatures that it has would be lost.
         """
+        if self._pending.exists():
+            raise AuthorityExists(f"a new root is pending: have it signed, or remove {self._pending} to give it up")
         root = self.root.signed
         for kid in remove:
             if kid not in root.roles["root"].keyids:
@@ -218,11 +226,17 @@ class Repository:
         _write(self._pending, Metadata(root).to_bytes())
 
     def sign_root(self, signers: Iterable[Signer]) -> bool:
-        """Add signatures to the pending root; True once it has enough and is published. AuthorityMissing."""
+        """Add signatures to the pending root; True once it has enough and is published.
+
+        AuthorityMissing; AuthorityThreshold for a key that neither the old nor the new root names.
+        """
         pending = self.pending_root
         if pending is None:
             raise AuthorityMissing("no new root is pending; `rotate-root` drafts one")
+        named = {kid for root in (self.root, pending) for kid in root.signed.roles["root"].keyids}
         for signer in signers:
+            if signer.public.kid.hex() not in named:
+                raise AuthorityThreshold(f"the key {signer.public.fingerprint} is no root key, old or new")
             pending.sign(_TufSigner(signer), append=True)
         result = pending.signed.get_root_verification_result(self.root.signed, pending.signed_bytes, pending.signatures)
         if not result:

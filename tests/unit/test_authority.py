@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from central.authority import app
 from central.repository import Repository
 from edge import enrolment
-from edge.errors import AuthorityUnknown, RequestInvalid
+from edge.errors import AuthorityExists, AuthorityUnknown, MqttPublicationRefused, RequestInvalid
+from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
 from edge.seal.signer import FileSigner
-from tests.sealing import signing_key
+from tests.sealing import recipient_key, signing_key
 
 
 def authority(*words: object) -> None:
@@ -68,3 +69,97 @@ def test_no_lane_is_called_as_the_owners_own_topic(folder: Path) -> None:
     with pytest.raises(RequestInvalid, match="no lane can be called trust"):
         authority("add-lane", folder, request, "--fingerprint", fingerprint)
     assert Repository(folder).draft.lanes == {}
+
+
+def test_a_second_init_makes_no_keys_beside_those_that_count(folder: Path) -> None:
+    for key in (folder / "keys").iterdir():
+        key.unlink()
+    with pytest.raises(AuthorityExists):
+        authority("init", folder, "--no-passphrase")
+    assert not list((folder / "keys").iterdir())
+
+
+class Broker:
+    """A session of `edge.mqtt` that takes few publications at a time, and says `said` to who listens."""
+
+    window, room = 8, 40
+
+    def __init__(self, *said: Message) -> None:
+        self.said: list[Event] = list(said)
+        self.held: dict[str, bytes] = {}
+        self._queued: list[Publication] = []
+
+    def __call__(self, *_: object, **options: object) -> "Broker":
+        return self
+
+    def connect(self) -> None: ...
+
+    def subscribe(self, filters: list[str]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def publish(self, publication: Publication) -> None:
+        assert len(self._queued) < self.room
+        self._queued.append(publication)
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        taken, self._queued = self._queued[: self.window], self._queued[self.window :]
+        self.held |= {publication.topic: publication.payload for publication in taken}
+        said, self.said = self.said, []
+        return [*said, *(Acknowledged(publication, 0) for publication in taken)]
+
+
+def with_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, *words: object) -> None:
+    monkeypatch.setattr("edge.mqtt.Session", broker)
+    monkeypatch.setattr("central.options.own_name", lambda certificate: "owner.central")
+    authority(*words, "--broker", "localhost:8883", "--ca", "ca.pem", "--certificate", "c.pem", "--key", "c.key")
+
+
+@pytest.fixture
+def signed(folder: Path, tmp_path: Path) -> Repository:
+    """With one policy, for two readers and lanes 1 and 2."""
+    for name in ("owner", "escrow"):
+        (tmp_path / f"{name}.pub").write_text(recipient_key(name=name).public.pem())
+        authority("add-recipient", folder, tmp_path / f"{name}.pub")
+    for lane in ("lane-1", "lane-2"):
+        request, fingerprint = request_of(lane, folder)
+        authority("add-lane", folder, request, "--fingerprint", fingerprint)
+    authority("sign", folder)
+    return Repository(folder)
+
+
+def test_whatever_lanes_fetch_is_put_on_the_broker_however_many_they_are(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(Broker.room):
+        signed.add_target(f"certificates/many-{number}.pem", b"certificate")
+    signed.add_target("models/m/ocr.tflite", b"model")
+    broker = Broker()
+    with_broker(monkeypatch, broker, "publish", folder)
+    carried = {name for name in signed.files() if not name.startswith(("targets/models/", "targets/policy/1"))}
+    assert set(broker.held) == {trust_topic(name) for name in carried}
+    assert list(broker.held)[-1] == trust_topic("metadata/timestamp.json")
+
+
+def test_a_policy_too_large_for_the_broker_is_told_before_anything_is_published(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed.add_target("policy/current", bytes(MAX_PACKET_BYTES))
+    broker = Broker()
+    with pytest.raises(MqttPublicationRefused, match="targets/policy/current"):
+        with_broker(monkeypatch, broker, "publish", folder)
+    assert not broker.held
+
+
+def test_one_lanes_junk_stands_in_no_other_lanes_way(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority("rotate-lane", folder, "lane-2")
+    new = FileSigner(signing_key(name="new"))
+    tls_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    good = enrolment.make("lane-2", new, tls_key, old=FileSigner(signing_key()))
+    unvouched = enrolment.make("lane-2", FileSigner(signing_key(name="stranger")), tls_key)
+    said = (("lane-1", b"junk"), ("lane-2", unvouched), ("lane-2", good))
+    broker = Broker(*(Message(topic(lane, "request"), data, retained=True) for lane, data in said))
+    with_broker(monkeypatch, broker, "accept-requests", folder, "--listen-s", "0.05")
+    assert new.public in [one.key for one in Repository(folder).draft.lanes["lane-2"].keys]

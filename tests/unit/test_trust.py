@@ -264,6 +264,23 @@ def test_root_keys_rotate_with_enough_signatures_of_old_and_new(trust: Trust, ow
     assert trust.refresh(carried(owner), NOW) is True
 
 
+def test_a_key_that_is_no_root_key_is_told_and_signs_no_root(owner: Repository) -> None:
+    owner.propose_root(NOW, add=[signer("root-4").public])
+    with pytest.raises(AuthorityThreshold):
+        owner.sign_root([TARGETS])
+    pending = owner.pending_root
+    assert pending is not None
+    assert pending.signatures == {}
+
+
+def test_a_pending_root_and_the_signatures_it_has_are_not_drafted_over(owner: Repository) -> None:
+    owner.propose_root(NOW, add=[signer("root-4").public])
+    owner.sign_root([ROOTS[0]])
+    with pytest.raises(AuthorityExists, match="a new root is pending"):
+        owner.propose_root(NOW, remove=[ROOTS[2].public.kid.hex()])
+    assert owner.sign_root([ROOTS[1]]) is True
+
+
 def test_a_lost_targets_or_online_key_is_replaced_by_the_root(trust: Trust, owner: Repository) -> None:
     targets, online = signer("targets-2", KeyType.P256), signer("online-2")
     owner.propose_root(NOW, targets=targets.public, online=online.public)
