@@ -75,12 +75,13 @@ def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
     if file is None:
         if not sys.stdin.isatty():
             raise KeyFilePassphrase("no terminal to ask for a passphrase; give --passphrase-file")
-        secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        typed: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+        secret = typed.encode()
     else:
         try:
-            secret = (file.read_text().splitlines() or [""])[0]
+            secret = (file.read_bytes().splitlines() or [b""])[0]
         except OSError as error:
             raise KeyFileMissing(f"cannot read {file}: {error.strerror}") from error
     if not secret:
         raise KeyFilePassphrase("an empty passphrase protects nothing")
-    return str(secret).encode()
+    return secret

@@ -152,15 +152,19 @@ def refuse_existing(path: Path) -> None:
 
 
 def write_new(path: Path, text: str, mode: int) -> None:
-    """Write a file that must not exist yet, durably; text, as PEM is. KeyFileExists, KeyFileMissing."""
+    """Write a file that must not exist yet, durably or not at all; text, as PEM is. KeyFileExists, KeyFileMissing."""
+    made = False
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
+            made = True
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
     except FileExistsError as error:
         raise KeyFileExists(f"{path} is there already") from error
     except OSError as error:
+        if made:  # half a key would stand in the way of a whole one
+            path.unlink(missing_ok=True)
         raise KeyFileMissing(f"cannot write {path}: {error.strerror}") from error
 
 

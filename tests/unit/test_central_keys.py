@@ -50,6 +50,12 @@ def test_without_a_terminal_a_passphrase_is_not_guessed(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_passphrase_is_whatever_bytes_the_first_line_holds(tmp_path: Path) -> None:
+    (tmp_path / "word").write_bytes(b"\xff\xfe\x00secret\nnot this")
+    run("recipient", tmp_path / "key", "--passphrase-file", tmp_path / "word")
+    assert keys.load_private(tmp_path / "key", Purpose.RECIPIENT, b"\xff\xfe\x00secret")
+
+
 def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
     (tmp_path / "word").write_text("\n")
     with pytest.raises(KeyFilePassphrase):

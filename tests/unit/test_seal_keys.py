@@ -1,3 +1,4 @@
+import errno
 import shutil
 import subprocess
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_a_missing_file_and_an_unwritable_folder_are_named(tmp_path: Path) -> No
         keys.load_private(tmp_path / "nowhere", Purpose.SIGNING)
     with pytest.raises(KeyFileMissing, match="nowhere"):
         keys.save(keys.make_signing_key(), tmp_path / "nowhere" / "key")
+
+
+def test_a_disk_that_is_full_leaves_no_half_key_in_the_way_of_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    key = keys.make_signing_key()
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(KeyFileMissing, match="No space"):
+        keys.save(key, tmp_path / "key")
+    monkeypatch.undo()
+    keys.save(key, tmp_path / "key")
+    with pytest.raises(KeyFileExists):
+        keys.save(key, tmp_path / "key")
+    assert keys.load_private(tmp_path / "key", Purpose.SIGNING).public.kid == key.public.kid
 
 
 def test_no_private_byte_shows_in_a_repr_or_an_error(tmp_path: Path) -> None:
