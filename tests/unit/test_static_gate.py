@@ -56,7 +56,6 @@ ALLOWED = {
     ("edge/mqtt.py", "import socket"): "TCP_NODELAY on the broker's connection",
     ("edge/notify.py", "import socket"): "sd_notify(3); the messages are constants and one status line",
     ("edge/carrier.py", "import http"): "fetches the owner's signed metadata",
-    ("edge/carrier.py", "import urllib.request"): "fetches the owner's signed metadata",
     ("edge/trust.py", "open for writing"): "the verified metadata, in the state directory",
     ("edge/seal/keys.py", "call b64encode"): "key files are PEM; a DER of some hundred bytes",
     ("edge/seal/keys.py", "import base64"): "key files are PEM",
