@@ -2,7 +2,6 @@
 
 import http.client
 import io
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -107,7 +106,7 @@ def _pieces(file: IO[bytes] | http.client.HTTPResponse, held: AbstractContextMan
 class _Answer(http.client.HTTPResponse):
     """Its head, and then each of its pieces, must be there within HTTP_TIMEOUT_S."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._timed = _Timed(self.fp.detach(), sock)
         self.fp = io.BufferedReader(self._timed)
@@ -126,7 +125,7 @@ class _Answer(http.client.HTTPResponse):
 class _Timed(io.RawIOBase):
     """A socket's bytes until a deadline: the socket's own timeout begins anew with every byte that drips in."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: Any) -> None:
         self._raw = raw
         self._sock = sock
         self.restart()
