@@ -59,7 +59,7 @@ def characters(
         rows.append(_step("", 0.999))
     shares = np.full(len(REGIONS), 0.05)
     shares[region] = 1 - 0.05 * (len(REGIONS) - 1)
-    return Characters(np.stack(rows), ALPHABET, np.log(shares).astype(np.float32), REGIONS)
+    return Characters(np.stack(rows), ALPHABET, np.log(shares).astype(np.float32), REGIONS, plausible=0.99)
 
 
 def plate(

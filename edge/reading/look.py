@@ -17,9 +17,10 @@ REGIONS_WEIGHED = 8
 
 _TIGHT = np.array([[0.03, 0.08], [-0.03, 0.08], [-0.03, -0.08], [0.03, -0.08]])
 _RISING = np.array([[0, 0.12], [0, -0.12], [0, -0.12], [0, 0.12]])
-AGAIN = (_TIGHT, _RISING, -_RISING)
+TIGHTER = (_TIGHT,)
+TURNED = (_TIGHT, _RISING, -_RISING)
 """How a doubtful plate is cut again: its corners moved by shares of its width and height. Where corners are wrong, they
-are mostly too wide, or those of an upright box around a turned plate."""
+are mostly too wide; an upright box says nothing of corners, and the plate in it may be turned."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,14 +42,16 @@ class Look:
 def look(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
     """The surest look at a plate. frame: (H, W) grey or (H, W, 3) BGR uint8; quad: (4, 2) px, from its top left."""
     looks = [_once(ocr, frame, quad)]
-    for by in AGAIN if looks[0].confidence > HOPELESS else ():
+    again = TURNED if _upright(quad) else TIGHTER
+    for by in again if looks[0].confidence > HOPELESS else ():
         if looks[-1].confidence >= SURE:
             break
         looks.append(_once(ocr, frame, _moved(quad, by)))
     best = max(looks, key=lambda seen: seen.confidence)
-    # Who issued it is seen about as well in every look; which text it bears is not.
+    # Who issued it, and whether it is a plate, is seen about as well in every look; which text it bears is not.
     shares = _mean([seen.characters.region_log_probs for seen in looks])
-    characters = replace(best.characters, region_log_probs=shares)
+    plausible = sum(seen.characters.plausible for seen in looks) / len(looks)
+    characters = replace(best.characters, region_log_probs=shares, plausible=plausible)
     return replace(best, characters=characters, regions=region_shares(shares, characters.regions))
 
 
@@ -68,6 +71,10 @@ def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look
     seen = ocr.read(flat)
     regions = region_shares(seen.region_log_probs, seen.regions)
     return Look(flat, seen, ranked(beam_search(seen.log_probs, seen.alphabet), regions), regions)
+
+
+def _upright(quad: NDArray[np.float32]) -> bool:
+    return bool((quad[[0, 1, 2, 3], [1, 0, 1, 0]] == quad[[1, 2, 3, 0], [1, 0, 1, 0]]).all())
 
 
 def _moved(quad: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.float32]:

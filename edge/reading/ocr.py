@@ -29,13 +29,15 @@ class Characters:
     """What the network says of one plate.
 
     log_probs: (steps, symbols) float32, natural logarithms, the alphabet's symbols and then blank; runs of steps that
-    are surely blank are one step. region_log_probs: (issuers,) float32, natural logarithms, in the order of `regions`.
+    are surely blank are one step. region_log_probs: (issuers,) float32, natural logarithms, in the order of `regions`,
+    given that it is a plate; plausible: the probability that it is one, 0-1.
     """
 
     log_probs: NDArray[np.float32]
     alphabet: str
     region_log_probs: NDArray[np.float32]
     regions: tuple[str, ...]
+    plausible: float
 
 
 class Ocr:
@@ -53,8 +55,10 @@ class Ocr:
         self._temperature = float(entry["temperature"])
         self._issuer_temperature = float(entry["issuer_temperature"])
         shapes = [spec.shape[-1] for spec in outputs]
-        if len(inputs) != 1 or inputs[0].shape[-1] != 3 or shapes != [len(self._alphabet) + 1, len(self._regions)]:
-            raise ManifestInvalid("the reader must take one BGR picture and give characters, blank last, and regions")
+        if len(inputs) != 1 or inputs[0].shape[-1] != 3 or shapes != [len(self._alphabet) + 1, len(self._regions) + 1]:
+            raise ManifestInvalid(
+                "the reader must take one BGR picture and give characters, blank last, and regions, no plate last"
+            )
         if abs(inputs[0].scale * 255 - 1) > 1e-3 or inputs[0].zero_point != -128:
             raise ManifestInvalid("the reader's input must code levels 0-255 as -128-127")
         self._network = model.network
@@ -65,11 +69,13 @@ class Ocr:
         """plate: (height, width) grey or (height, width, 3) BGR uint8 of `size`."""
         picture = cv2.cvtColor(plate, cv2.COLOR_GRAY2BGR) if plate.ndim == 2 else plate
         steps, issuers = self._network.run((np.asarray(picture, np.uint8) ^ 0x80).view(np.int8)[None])
+        issued = _log_softmax(decode(issuers.reshape(-1), self._issuers) / self._issuer_temperature)
         return Characters(
             condense(_log_softmax(decode(steps[0], self._steps) / self._temperature)),
             self._alphabet,
-            _log_softmax(decode(issuers.reshape(-1), self._issuers) / self._issuer_temperature),
+            _log_softmax(issued[:-1]),
             self._regions,
+            1 - float(np.exp(issued[-1])),
         )
 
 

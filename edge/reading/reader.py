@@ -19,8 +19,8 @@ from edge.record import Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
 """Candidates of one frame that are read."""
-LEGIBLE = 3.0
-"""How much a certain text adds to the evidence, in units of the detector's log-odds."""
+LEGIBLE, PLAUSIBLE = 2.0, 0.5
+"""How much a certain text, and the reader's own log-odds of a plate, add to the detector's log-odds."""
 SHORTEST = 4
 """A shorter text is no evidence: signs, lamps and grilles are read as such."""
 DOUBTFUL = 0.5
@@ -98,7 +98,7 @@ class PlateReader:
             if plates and candidate.score < DOUBTFUL:
                 break
             plate = self._read(image, candidate, brightness)
-            if evidence(plate.score, plate.text, plate.confidence) >= self._least_evidence:
+            if evidence(plate.score, plate.text, plate.confidence, plate.characters.plausible) >= self._least_evidence:
                 plates.append(plate)
             elif plate.score >= LIKELY:
                 unread.append(plate)
@@ -133,10 +133,15 @@ class PlateReader:
         )
 
 
-def evidence(score: float, text: str, confidence: float) -> float:
-    """What speaks for a plate: the detector's log-odds, and how legible it is."""
+def evidence(score: float, text: str, confidence: float, plausible: float) -> float:
+    """What speaks for a plate: the detector's log-odds, the reader's, and how legible it is."""
     legible = confidence if len(text) >= SHORTEST else 0.0
-    return math.log(score / (1 - score)) + LEGIBLE * math.sqrt(legible)
+    return _log_odds(score) + PLAUSIBLE * _log_odds(plausible) + LEGIBLE * math.sqrt(legible)
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, 0.01), 0.99)
+    return math.log(p / (1 - p))
 
 
 def why_unread(quality: Quality) -> NoRead:

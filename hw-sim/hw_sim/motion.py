@@ -17,6 +17,9 @@ LOOP_M = 2.0
 """Length of a loop along the lane."""
 SIGHT_M = 6.0
 """A rear this far past the first loop's leading edge is beside the camera, out of its sight."""
+WAIT_S = 0.05
+CLEAR_M = 1.0
+"""What drivers leave between themselves and the one before them, looked at every WAIT_S."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,18 @@ class Motion:
     def follows(self, before: "Motion", clear_s: float) -> float:
         """When this vehicle may come into view, on the clock of the one before it: it comes onto the loop at `clear_s`
         at the earliest, overtakes nobody and drives into nobody."""
-        return max(before.approach_s, clear_s - self.approach_s, before.gone_s - self.reaches(SIGHT_M))
+        start_s = max(before.approach_s, clear_s - self.approach_s, before.gone_s - self.reaches(SIGHT_M))
+        while self._meets(before, start_s):
+            start_s += WAIT_S
+        return start_s
+
+    def _meets(self, before: "Motion", start_s: float) -> bool:
+        """Would it touch the one before it, which may stand, if it came into view at `start_s`?"""
+        steps = math.ceil(max(before.gone_s - start_s, 0.0) / WAIT_S)
+        return any(
+            self.position(i * WAIT_S) + CLEAR_M > before.position(start_s + i * WAIT_S) - before.length_m
+            for i in range(steps + 1)
+        )
 
     def presence(self, loop_at_m: float) -> tuple[float, float]:
         """When a loop that begins `loop_at_m` past the first one's leading edge feels the vehicle come and go."""

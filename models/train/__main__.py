@@ -65,17 +65,22 @@ def ocr(
     start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
 ) -> None:
     """Train the reader (about 2 hours)."""
-    from models.train import selftaught
+    from models.train import negatives, selftaught
     from models.train.evaluate import load_ocr
     from models.train.ocr import Schedule, train
-    from models.train.photos import training
+    from models.train.photos import training, unread
 
     photos = []
     if plates:
-        photos = training(plates)
-        taught = selftaught.labelled(load_ocr(MODELS), plates)
-        console.print(f"{len(photos)} photographs, and {len(taught)} that the present reader is sure of")
-        photos += taught
+        kinds = {
+            "photographs with a text": training(plates),
+            "that the present reader is sure of": selftaught.labelled(load_ocr(MODELS), plates),
+            "that nobody transcribed": unread(plates),
+            "proposals of the present detector that are no plates": negatives.mined(MODELS, plates),
+        }
+        for kind, found in kinds.items():
+            console.print(f"{len(found):6} {kind}")
+            photos += found
     else:
         console.print("no photographs (PLATES): rendered plates alone")
     with _progress() as progress:

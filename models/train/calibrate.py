@@ -37,8 +37,8 @@ def temperatures(model: Path, pool: Path, photos: list[Photo]) -> dict[str, floa
     for view, _ in examples:
         codes = network.run((view ^ 0x80).view(np.int8)[None])
         steps.append(decode(codes[0][0], network.outputs[0]))
-        issuers.append(decode(codes[1].reshape(-1), network.outputs[1]))
-    texts = [plate.text for _, plate in examples]
+        issuers.append(decode(codes[1].reshape(-1), network.outputs[1])[:-1])  # who issued it, given that it is a plate
+    texts = [plate.text or "" for _, plate in examples]
     possible = [np.array([name in plate.regions for name in REGIONS]) for _, plate in examples]
 
     def text_loss(temperature: float) -> float:

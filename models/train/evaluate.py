@@ -54,7 +54,7 @@ class Read(Seen):
     @property
     def folded(self) -> bool:
         """Right but for O = 0 = Q and I = 1."""
-        return fold(self.text) == fold(self.photo.plate.text)
+        return fold(self.text) == fold(self.photo.plate.text or "")
 
     @property
     def region_right(self) -> bool:
@@ -114,7 +114,7 @@ def failures(ocr: Ocr, file: Path, *, tried: int = 600, seed: int = 17) -> tuple
         view = views.rendered_view(rng, plate := mounted(rng, render_plate(rng)))
         seen = ocr.read(view)
         text, confidence = beam_search(seen.log_probs, seen.alphabet)[0]
-        if fold(text) != fold(plate.text):
+        if fold(text) != fold(plate.text or ""):
             wrong += 1
             cells.append((view, f"{plate.text} > {text} {confidence:.2f}"))
     cv2.imwrite(str(file), tiled(cells[:54], 9), [cv2.IMWRITE_JPEG_QUALITY, 82])

@@ -1,7 +1,7 @@
 """How much evidence makes a plate: fitted to the false plates that are allowed, on training scenes.
 
-A candidate is a plate by its detector's score and by how surely it is read, together (`evidence` in
-edge/reading/reader.py). The level goes into the manifest, for it belongs to these two models.
+A candidate is a plate by its detector's score, by the reader's word and by how surely it is read, together (`evidence`
+in edge/reading/reader.py). The level goes into the manifest, for it belongs to these two models.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from edge.reading.detector import Detector, iou
 from edge.reading.look import look
 from edge.reading.ocr import Ocr
 from edge.reading.reader import MAX_READ, evidence
+from models.train.negatives import HELD_OUT_SCENES, TOUCHED
+from models.train.photos import is_held_out
 from models.train.scene import SCENE_SETS, Grey, load_scenes
 from models.train.sheet import tiled
 
 WIDE_PX = 40
 """Plates narrower than this are not expected to be found."""
-FOUND, TOUCHED = 0.5, 0.1
-"""IoU from which a labelled plate is found, and below which a proposal has nothing to do with it."""
+FOUND = 0.5
+"""IoU from which a labelled plate is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,15 @@ class Level:
 def propose(models: Path, plates: Path) -> Iterator[list[Candidate]]:
     """The candidates of one training scene after the other; `Candidate.plate` counts on over the scenes.
 
+    Only scenes are taken whose false proposals the reader was not taught to refuse (see negatives.py).
     Candidates on plates that are narrower than WIDE_PX, or must not be judged, are left out.
     """
     bundle = load_bundle(models, threads=1)
     detector, ocr = Detector(bundle.detector), Ocr(bundle.ocr)
     number = 0
     for scene in load_scenes(plates, dev=False, sets=SCENE_SETS, max_side=4096):
+        if not is_held_out(scene.name, one_in=HELD_OUT_SCENES):
+            continue
         wide = [box for box in scene.boxes if box[2] - box[0] >= WIDE_PX]
         found = []
         for proposal in detector.detect(scene.image)[:MAX_READ]:
@@ -64,7 +69,8 @@ def propose(models: Path, plates: Path) -> Iterator[list[Candidate]]:
             seen = look(ocr, scene.image, proposal.quad)
             text, confidence = seen.texts[0]
             plate = number + int(np.argmax(overlaps)) if best >= FOUND else None
-            found.append(Candidate(evidence(proposal.score, text, confidence), plate, _view(scene.image, proposal.box)))
+            sure = evidence(proposal.score, text, confidence, seen.characters.plausible)
+            found.append(Candidate(sure, plate, _view(scene.image, proposal.box)))
         number += len(wide)
         yield found
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.train.pool import NO_PLATE
 from models.train.render import REGIONS
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 BLANK = len(ALPHABET)
 ROWS, COLUMNS = 2, 48
 STEPS = ROWS * COLUMNS
+ISSUERS = (*REGIONS, NO_PLATE)
+"""What the second branch tells apart; the last says that what was cut out is no plate at all."""
 NAME_LETTERS = 26
 NAME_ROWS = 4
 
@@ -25,7 +28,7 @@ _WIDTHS = (16, 32, 48, 80, 112, 144)
 
 
 class PlateNet(nn.Module):  # type: ignore[misc]
-    """Logits of characters (n, STEPS, 37), issuers (n, len(REGIONS)) and name letters (n, 27, NAME_ROWS, COLUMNS)."""
+    """Logits of characters (n, STEPS, 37), issuers (n, len(ISSUERS)) and name letters (n, 27, NAME_ROWS, COLUMNS)."""
 
     def __init__(self, widths: tuple[int, int, int, int, int, int] = _WIDTHS) -> None:
         super().__init__()
@@ -42,14 +45,14 @@ class PlateNet(nn.Module):  # type: ignore[misc]
         self.spelling = nn.Conv2d(96, NAME_LETTERS + 1, 1)
         self.issuer = nn.Sequential(
             _conv(96, e, stride=2), _conv(e, f, kernel=(3, 5)), _conv(f, 192, kernel=(1, 3)),
-            nn.MaxPool2d((2, COLUMNS // 2)), nn.Dropout(0.2), nn.Conv2d(192, len(REGIONS), 1),
+            nn.MaxPool2d((2, COLUMNS // 2)), nn.Dropout(0.2), nn.Conv2d(192, len(ISSUERS), 1),
         )  # fmt: skip
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         seen = self.trunk(picture)
         steps = self.reader(seen).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
         named = self.names(seen)
-        return steps, self.issuer(named).reshape(-1, len(REGIONS)), self.spelling(named)
+        return steps, self.issuer(named).reshape(-1, len(ISSUERS)), self.spelling(named)
 
 
 class _Residual(nn.Module):  # type: ignore[misc]

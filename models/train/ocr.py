@@ -7,6 +7,7 @@ import math
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.train import checkpoint, views
-from models.train.net import ALPHABET, BLANK, COLUMNS, NAME_LETTERS, NAME_ROWS, STEPS, PlateNet
+from models.train.net import ALPHABET, BLANK, COLUMNS, ISSUERS, NAME_LETTERS, NAME_ROWS, STEPS, PlateNet
 from models.train.photos import Photo
-from models.train.pool import Labelled, pool_parts, pool_plates
-from models.train.render import REGIONS
+from models.train.pool import NO_PLATE, Labelled, pool_parts, pool_plates
 from models.train.render.canvas import Letter
 
 Names = tuple[Tensor, Tensor, Tensor]
@@ -65,6 +65,7 @@ HARD_SHARE = 0.35
 class Batch:
     """Views of photographs, then of rendered plates; `photos` and `drawn` say which ones they are.
 
+    read: (n,) bool, whether the text is known.
     spelt: (n, NAME_ROWS, COLUMNS), the letter of the issuer's name that stands there, NAME_LETTERS where none does, -1
     where nobody knows.
     """
@@ -72,6 +73,7 @@ class Batch:
     pictures: Tensor
     texts: Tensor
     lengths: Tensor
+    read: Tensor
     issuers: Tensor
     names: Names
     spelt: Tensor
@@ -80,6 +82,8 @@ class Batch:
 
 
 _SHARES = {"cn_lprnet_crop": 0.35, "oi_plates_scene": 1.5, "expplates_scene": 1.5, "kaggle_cars_scene": 1.5}
+_UNREAD_SHARE = 0.4
+"""Of plates that nobody transcribed and of what is no plate: they teach whether something is one."""
 
 ISSUER_WEIGHT = 1.0
 """Of the issuer's loss beside that of the text: names are small, and learnt more slowly than serials."""
@@ -211,13 +215,13 @@ def train(
 
 
 def _text_costs(logits: Tensor, batch: Batch) -> Tensor:
-    """CTC of each view's text, a letter's share, shape (n,)."""
+    """CTC of each view's text, a letter's share, shape (n,); nothing where the text is not known."""
     log = logits.log_softmax(2).transpose(0, 1)
     spans = torch.full((len(logits),), STEPS, dtype=torch.long)
     each = functional.ctc_loss(
         log, batch.texts, spans, batch.lengths, blank=BLANK, reduction="none", zero_infinity=True
     )
-    return each / batch.lengths
+    return torch.where(batch.read, each / batch.lengths.clamp(min=4), 0)
 
 
 def _issuer_loss(logits: Tensor, possible: Tensor) -> Tensor:
@@ -255,9 +259,10 @@ def _batch(rows: list[Row], photos: NDArray[np.int64], drawn: NDArray[np.int64])
     written = [(row, name) for row, plate in enumerate(plates) for name in plate.names]
     return Batch(
         pictures=torch.from_numpy(np.stack([view.transpose(2, 0, 1) for _, view, _ in rows])),
-        texts=torch.tensor([ALPHABET.index(c) for plate in plates for c in plate.text]),
-        lengths=torch.tensor([len(plate.text) for plate in plates]),
-        issuers=torch.tensor([[not plate.regions or name in plate.regions for name in REGIONS] for plate in plates]),
+        texts=torch.tensor([ALPHABET.index(c) for plate in plates for c in plate.text or ""]),
+        lengths=torch.tensor([len(plate.text or "") for plate in plates]),
+        read=torch.tensor([plate.text is not None for plate in plates]),
+        issuers=torch.tensor([[_possible(plate, name) for name in ISSUERS] for plate in plates]),
         names=(
             torch.tensor([row for row, _ in written], dtype=torch.long),
             torch.tensor([ord(c) - ord("A") for _, name in written for c in name], dtype=torch.long),
@@ -267,6 +272,10 @@ def _batch(rows: list[Row], photos: NDArray[np.int64], drawn: NDArray[np.int64])
         photos=photos,
         drawn=drawn,
     )
+
+
+def _possible(plate: Labelled, issuer: str) -> bool:
+    return issuer in plate.regions if plate.regions else issuer != NO_PLATE
 
 
 def _grid(letters: tuple[Letter, ...]) -> NDArray[np.int64]:
@@ -283,10 +292,13 @@ def _weights(photos: list[Photo]) -> NDArray[np.float64] | None:
     """Shares of the photographs in a batch: a text that stands in many photographs counts less in each."""
     if not photos:
         return None
-    counts: dict[str, int] = {}
-    for photo in photos:
-        counts[photo.plate.text] = counts.get(photo.plate.text, 0) + 1
-    weights = np.array([_SHARES.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7 for photo in photos])
+    counts = Counter(photo.plate.text for photo in photos)
+    weights = np.array(
+        [
+            _SHARES.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7 if photo.plate.text else _UNREAD_SHARE
+            for photo in photos
+        ]
+    )
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
 

@@ -48,12 +48,12 @@ class Photo:
 
 def training(folder: Path) -> list[Photo]:
     """Every transcribed row that is not of the development split, but for those held out."""
-    return [photo for photo in _load(folder, dev=False) if not _is_held_out(photo.plate.text)]
+    return [photo for photo in _load(folder, dev=False) if not is_held_out(photo.plate.text or "")]
 
 
 def held_out(folder: Path) -> list[Photo]:
     """One text in twenty of what could have been trained on: temperatures are fitted on these."""
-    return [photo for photo in _load(folder, dev=False) if _is_held_out(photo.plate.text)]
+    return [photo for photo in _load(folder, dev=False) if is_held_out(photo.plate.text or "")]
 
 
 def development(folder: Path) -> list[Photo]:
@@ -62,7 +62,7 @@ def development(folder: Path) -> list[Photo]:
 
 
 def unread(folder: Path) -> list[Photo]:
-    """Every row with a box that nobody transcribed, development rows apart; their text is ""."""
+    """Every row with a box that nobody transcribed, development rows apart; their text is None."""
     return _load(folder, dev=False, transcribed=False)
 
 
@@ -86,8 +86,9 @@ def possible_names(state: str | None) -> tuple[str, ...]:
     return tuple(sorted({letters(name) for name in (*issuer.names, issuer.short)} - {""}))
 
 
-def _is_held_out(text: str) -> bool:
-    return crc32(text.encode()) % 20 == 0
+def is_held_out(name: str, *, one_in: int = 20) -> bool:
+    """Whether a text (or a scene) of this name is kept from training, to fit the few numbers that follow it."""
+    return crc32(name.encode()) % one_in == 0
 
 
 def _load(folder: Path, *, dev: bool, transcribed: bool = True) -> list[Photo]:
@@ -107,14 +108,14 @@ def _load(folder: Path, *, dev: bool, transcribed: bool = True) -> list[Photo]:
             if row["box"] is None:
                 box = (0.0, 0.0, float(picture.shape[1]), float(picture.shape[0]))
             else:
-                picture, box = _context(picture.astype(np.uint8), tuple(row["box"]))
+                picture, box = context(picture.astype(np.uint8), tuple(row["box"]))
             if box[3] >= _READABLE_PX:
-                plate = Labelled(picture.astype(np.uint8), box, text, regions, possible_names(row.get("state")))
+                plate = Labelled(picture.astype(np.uint8), box, text or None, regions, possible_names(row.get("state")))
                 photos.append(Photo(labels.parent.name, plate, row["box"] is None))
     return photos
 
 
-def _context(picture: Image, box: tuple[float, ...]) -> tuple[Image, tuple[float, float, float, float]]:
+def context(picture: Image, box: tuple[float, ...]) -> tuple[Image, tuple[float, float, float, float]]:
     """The part of a scene around a box, at most about 256 px wide, and the box in it."""
     x, y, w, h = box
     x0, y0 = max(0, int(x - 0.4 * w)), max(0, int(y - 0.5 * h))

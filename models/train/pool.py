@@ -26,20 +26,23 @@ PLATE_W, PLATE_H = 192, 64
 MARGIN_X, MARGIN_Y = 28, 14
 POOL_SHAPE = (PLATE_H + 2 * MARGIN_Y, PLATE_W + 2 * MARGIN_X, 3)
 PART_SIZE = 2000
+NO_PLATE = "no plate"
+"""Stands for an issuer where what is seen is no plate at all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """One plate to learn from: where it lies in its picture, what it says, who may have issued it.
 
-    box x, y, w, h in pixels of the picture; regions is the set of issuers that are possible (empty: any); names are the
-    ways the issuer's name may stand there, as `letters` (empty: it may not stand there at all); spelt are the letters
-    of that name with the x, y of their middles in pixels, where it is known how it stands there.
+    box x, y, w, h in pixels of the picture; text is "" where nothing is to be read and None where nobody knows; regions
+    is the set of issuers that are possible (empty: any); names are the ways the issuer's name may stand there, as
+    `letters` (empty: it may not stand there at all); spelt are the letters of that name with the x, y of their middles
+    in pixels, where it is known how it stands there.
     """
 
     picture: Image
     box: tuple[float, float, float, float]
-    text: str
+    text: str | None
     regions: frozenset[str]
     names: tuple[str, ...] = ()
     spelt: tuple[Letter, ...] = ()

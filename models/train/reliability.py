@@ -36,7 +36,7 @@ def of_characters(reads: list[Read]) -> list[Told]:
     """Every character read: its probability, and whether it is one of the truth's, in order."""
     told = []
     for read in reads:
-        matcher = SequenceMatcher(None, fold(read.text), fold(read.photo.plate.text), autojunk=False)
+        matcher = SequenceMatcher(None, fold(read.text), fold(read.photo.plate.text or ""), autojunk=False)
         right = {i for block in matcher.get_matching_blocks() for i in range(block.a, block.a + block.size)}
         told += [(p, i in right) for i, p in enumerate(read.characters)]
     return told

@@ -1,6 +1,6 @@
 import pytest
 from hw_sim.motion import APPROACH_M, LOOP_M, Motion
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 motions = st.builds(
@@ -43,6 +43,7 @@ def test_a_vehicle_that_stands_on_the_loop_is_felt_for_as_long_as_it_stands() ->
 
 
 @given(motions, motions, st.floats(0.1, 5))
+@example(Motion(8.0, 5.0, stand_s=3.0), Motion(4.0, 4.0), 0.125)
 @settings(max_examples=40)
 def test_a_vehicle_never_drives_into_the_one_before(first: Motion, second: Motion, headway_s: float) -> None:
     start_s = second.follows(first, first.presence(0)[1] + headway_s)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.reading.look import AGAIN, HOPELESS, SURE, look
+from edge.reading.look import HOPELESS, SURE, TIGHTER, TURNED, look
 from edge.reading.ocr import Characters
 from tests.reading_rigs import characters
 
@@ -46,7 +46,13 @@ def test_the_surest_of_doubtful_looks_counts() -> None:
     doubtful = [characters(text, sure=sure) for text, sure in (("AA1", 0.7), ("BB2", 0.9), ("CC3", 0.8), ("DD4", 0.6))]
     ocr = _ocr(*doubtful)
     assert look(ocr, FRAME, QUAD).texts[0][0] == "BB2"
-    assert ocr.looks == 1 + len(AGAIN)
+    assert ocr.looks == 1 + len(TURNED)
+
+
+def test_a_plate_whose_corners_are_known_is_not_looked_at_as_if_it_were_turned() -> None:
+    ocr = _ocr(*(characters("AB12CDE", sure=0.9) for _ in range(4)))
+    look(ocr, FRAME, QUAD + np.array([[0, 0], [0, 6], [0, 6], [0, 0]], np.float32))
+    assert ocr.looks == 1 + len(TIGHTER)
 
 
 def test_what_is_hardly_a_plate_costs_one_look() -> None:

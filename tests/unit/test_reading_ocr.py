@@ -119,6 +119,8 @@ def test_both_outputs_are_probabilities() -> None:
     result = Ocr(ocr_model([])).read(np.zeros((64, 192), np.uint8))
     assert np.exp(result.log_probs).sum(1) == pytest.approx(1, abs=1e-5)
     assert np.exp(result.region_log_probs).sum() == pytest.approx(1, abs=1e-5)
+    assert len(result.region_log_probs) == len(result.regions)
+    assert 0 <= result.plausible <= 1
 
 
 @pytest.mark.parametrize(("key", "value"), [("alphabet", "AB"), ("regions", ["unknown"])])
@@ -134,13 +136,13 @@ def ocr_model(seen: list[NDArray[np.int8]]) -> Model:
     def answer(codes: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
         seen.append(codes)
         rng = np.random.default_rng(1)
-        return tuple(rng.integers(-100, 100, shape, np.int8) for shape in ((1, 96, 37), (1, len(REGIONS))))
+        return tuple(rng.integers(-100, 100, shape, np.int8) for shape in ((1, 96, 37), (1, len(REGIONS) + 1)))
 
     logits: Any = {"dtype": "int8", "scale": 0.1, "zero_point": 3}
     pixels: Any = PIXELS
     network: Any = FakeNetwork(
         [TensorSpec((1, 64, 192, 3), **pixels)],
-        [TensorSpec((1, 96, 37), **logits), TensorSpec((1, len(REGIONS)), **logits)],
+        [TensorSpec((1, 96, 37), **logits), TensorSpec((1, len(REGIONS) + 1), **logits)],
         answer,
     )
     entry = {

@@ -103,7 +103,7 @@ def test_a_pool_keeps_the_parts_it_has_and_names_every_plate(tmp_path: Path, mon
 
 
 def test_rows_nobody_transcribed_are_kept_apart(labelled: Path) -> None:
-    assert [(photo.plate.text, photo.plate.box[2]) for photo in photos.unread(labelled)] == [("", 50)]
+    assert [(photo.plate.text, photo.plate.box[2]) for photo in photos.unread(labelled)] == [(None, 50)]
 
 
 def test_a_state_is_known_by_every_way_its_name_is_written() -> None:
