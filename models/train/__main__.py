@@ -63,6 +63,7 @@ def ocr(
     samples: Annotated[int, typer.Option(help="Views seen in all.")] = SAMPLES,
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 1,
     start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
+    issuer_only: Annotated[bool, typer.Option(help="Leave what reads the text as it is.")] = False,
 ) -> None:
     """Train the reader (about 2 hours)."""
     from models.train import negatives, selftaught
@@ -86,11 +87,31 @@ def ocr(
     with _progress() as progress:
         task = progress.add_task("ocr", total=samples, speed="")
         for step in train(
-            work / "pool", photos, work / "ocr", Schedule(samples), threads=threads, start_from=start_from
+            work / "pool",
+            photos,
+            work / "ocr",
+            Schedule(samples),
+            threads=threads,
+            start_from=start_from,
+            issuer_only=issuer_only,
         ):
             text, issuer, name = step.losses
             note = f"text {text:.3f}, issuer {issuer:.2f}, name {name:.2f}, {step.speed:.0f}/s"
             progress.update(task, completed=step.seen, speed=note)
+
+
+@app.command()
+def blend(
+    one: Annotated[Path, typer.Argument(help="A checkpoint of the reader.", exists=True)],
+    other: Annotated[Path, typer.Argument(help="Another one, of a training that went on from the same.", exists=True)],
+    out: Annotated[Path, typer.Argument(help="Where the blend goes; train its issuer on with --issuer-only.")],
+    share: Annotated[float, typer.Option(help="How much of the other.", min=0, max=1)] = 0.5,
+) -> None:
+    """Mix what reads the text of two checkpoints; choose the share on held-out plates."""
+    from models.train import checkpoint
+
+    mixed = checkpoint.blend(checkpoint.load(one), checkpoint.load(other), share, ("trunk.", "reader."))
+    checkpoint.save(mixed, out)
 
 
 @app.command()

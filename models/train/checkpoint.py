@@ -30,3 +30,16 @@ def load(file: Path) -> dict[str, Tensor]:
         for name, value in packed.items()
         if not name.endswith("/scale")
     }
+
+
+def blend(one: dict[str, Tensor], other: dict[str, Tensor], share: float, parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """The weights of `one`, those of the named parts mixed with `share` of the other's.
+
+    Two trainings of which one went on from the other lie in one valley: their mean reads better than both.
+    Source: Wortsman et al., "Model soups", 2022.
+    """
+    mixed = dict(one)
+    for name, value in one.items():
+        if name.startswith(parts) and value.dtype.is_floating_point:
+            mixed[name] = torch.lerp(value, other[name], share)
+    return mixed

@@ -157,9 +157,11 @@ def batches(
 
 def train(
     pool: Path, photos: list[Photo], out: Path, schedule: Schedule, *, threads: int = 1,
-    start_from: Path | None = None,
+    start_from: Path | None = None, issuer_only: bool = False,
 ) -> Iterator[Progress]:  # fmt: skip
     """Train, resuming from `out`/state.pt where it exists; yields its progress every 50 steps.
+
+    issuer_only: what reads the text stays as it is (after `checkpoint.blend`), only the issuer's branch learns.
 
     `out`/state.pt holds everything to resume; `out`/ema.pt the averaged weights that are exported.
     """
@@ -180,6 +182,9 @@ def train(
         for model in (net, average):
             model.load_state_dict(checkpoint.load(start_from))
     net.train()
+    if issuer_only:
+        for part in (net.trunk, net.reader):
+            part.requires_grad_(False).eval()
     started, first, running = time.monotonic(), seen, torch.zeros(3)
     weights = torch.tensor([1.0, ISSUER_WEIGHT, NAME_WEIGHT])
     hardest = Difficulty(), Difficulty()
