@@ -5,6 +5,7 @@ or announced, each signature holds under the policy of its time, and nobody can 
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -160,6 +161,9 @@ def of_store(store: Store) -> Iterator[Heard]:
                 yield Heard(lane, message.sealed, message.received_ns)
 
 
+_MOMENT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+
+
 def of_capture(path: Path) -> Iterator[Heard]:
     """The messages in a file of lines `TOPIC HEX` or `UNIX-TIME TOPIC HEX`. CaptureMalformed, naming the line.
 
@@ -187,11 +191,18 @@ def _captured(line: bytes, where: str) -> Heard | None:
     topic = rest if split(before) is None else before
     place = split(topic)
     try:
-        received_ns = int(Decimal(moment) * 1_000_000_000) if topic == rest else None
+        received_ns = _nanoseconds(moment) if topic == rest else None
         sealed = bytes.fromhex(payload[: len(payload) & ~1] if len(line) == MAX_LINE_BYTES else payload)
-    except (ValueError, ArithmeticError) as error:
+    except ValueError as error:
         raise CaptureMalformed(f"{where}: TOPIC HEX or UNIX-TIME TOPIC HEX is needed") from error
     return None if place is None or place[1] not in LEAVES else Heard(place[0], sealed, received_ns)
+
+
+def _nanoseconds(moment: str) -> int:
+    """ValueError unless it is Unix time in plain digits: a number with an exponent could take for ever."""
+    if _MOMENT.fullmatch(moment) is None:
+        raise ValueError("not a Unix time")
+    return int(Decimal(moment) * 1_000_000_000)
 
 
 def _linked(store: Store, lane: str, epochs: list[Epoch]) -> list[Epoch]:

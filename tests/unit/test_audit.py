@@ -237,7 +237,16 @@ def test_whatever_a_broker_passes_on_is_told_and_the_rest_of_the_capture_judged(
     assert "COL-0" in what
 
 
-@pytest.mark.parametrize("line", ["lanes/v1/lane-1/record", "x y z a b", "lanes/v1/lane-1/record zz", "é"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "lanes/v1/lane-1/record",
+        "x y z a b",
+        "lanes/v1/lane-1/record zz",
+        "é",
+        "179.0e500505 lanes/v1/lane-1/record 00",  # as a number, this takes minutes to write out
+    ],
+)
 def test_a_line_that_is_no_capture_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "capture").write_text(f"lanes/v1/lane-1/state 7b7d\n{line}\n")
     with pytest.raises(CaptureMalformed, match="line 2"):
