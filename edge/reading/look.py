@@ -74,7 +74,9 @@ def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look
 
 
 def _upright(quad: NDArray[np.float32]) -> bool:
-    return bool((quad[[0, 1, 2, 3], [1, 0, 1, 0]] == quad[[1, 2, 3, 0], [1, 0, 1, 0]]).all())
+    """Is it the box from its first to its third corner, so that nothing is known of corners?"""
+    (left, top), (right, bottom) = quad[0], quad[2]
+    return bool((quad == [[left, top], [right, top], [right, bottom], [left, bottom]]).all())
 
 
 def _moved(quad: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.float32]:

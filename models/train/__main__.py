@@ -70,7 +70,12 @@ def ocr(
     from models.train.evaluate import load_ocr
     from models.train.ocr import Schedule, train
     from models.train.photos import training, unread
+    from models.train.pool import pool_parts
 
+    if not pool_parts(work / "pool"):
+        raise typer.BadParameter(
+            f"no rendered plates in {work}; `python -m models.train render --work {work}` makes them"
+        )
     photos = []
     if plates:
         kinds = {

@@ -18,15 +18,11 @@ from edge.reading.detector import Detector, iou
 from edge.reading.look import look
 from edge.reading.ocr import Ocr
 from edge.reading.reader import MAX_READ, evidence
+from models.benchmark.score import FOUND, WIDE_PX
 from models.train.negatives import HELD_OUT_SCENES, TOUCHED
 from models.train.photos import is_held_out
 from models.train.scene import SCENE_SETS, Grey, load_scenes
 from models.train.sheet import tiled
-
-WIDE_PX = 40
-"""Plates narrower than this are not expected to be found."""
-FOUND = 0.5
-"""IoU from which a labelled plate is found."""
 
 
 @dataclass(frozen=True, slots=True)
