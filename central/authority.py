@@ -300,7 +300,8 @@ def publish(
     key: options.KeyFile,
 ) -> None:
     """Put the repository's files on the broker as retained messages: all but models and past policies."""
-    from edge.mqtt import MAX_PACKET_BYTES, REFUSED, Acknowledged, Publication, Session, trust_topic
+    from edge.mqtt import REFUSED, Acknowledged, Publication, Session, trust_topic
+    from edge.mqtt_client import MAX_PACKET_BYTES
 
     files = {name: data for name, data in Repository(folder).files().items() if not NOT_BY_BROKER.match(name)}
     for name, data in files.items():

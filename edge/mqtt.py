@@ -36,6 +36,7 @@ from edge.errors import (
     MqttUnreachable,
     clean,
 )
+from edge.mqtt_client import MAX_PACKET_BYTES, Client
 
 ROOT = "lanes/v1"
 CONNECT_TIMEOUT_S = 8.0
@@ -46,8 +47,6 @@ STEADY_S = 10.0
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 TICK_S = 1.0
 """Longest time between two signs of life while connected or pausing."""
-MAX_PACKET_BYTES = 256 * 1024
-"""Larger packets are not asked for; the broker drops them (MQTT 5, 3.1.2.11.4)."""
 SESSION_EXPIRY_S = 7 * 24 * 3600
 MAX_QUEUED = 1000
 """Publications that wait for their turn."""
@@ -270,7 +269,7 @@ class Session:
     # --- paho ---------------------------------------------------------------------------------------------------
 
     def _new_client(self) -> paho.Client:
-        client = paho.Client(
+        client = Client(
             CallbackAPIVersion.VERSION2, client_id=self.client_id, protocol=paho.MQTTv5, reconnect_on_failure=False
         )
         client.tls_set_context(self._context)

@@ -23,6 +23,7 @@ from edge.reading.bundle import Model
 from edge.reading.detector import STRIDE, Detector, iou
 from edge.reading.runtime import Network
 from models.train import manifest
+from models.train.negatives import unjudged
 from models.train.scene import (
     SCENE_SETS,
     Composer,
@@ -49,6 +50,9 @@ BATCH_PIXELS = 5 * 448 * 320
 BACKDROPS = 400
 RENDERED = 5000
 """Distinct rendered plates that scenes are made of."""
+FINISH, FINISH_UNTOUCHED = 0.6, 0.75
+"""From this share of the training on, so large a share of the photographs is left as it is: pasted plates teach corners
+and variety, and are easier to tell from their surroundings than real ones."""
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "detector.pt"
 
 
@@ -229,6 +233,8 @@ def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
     running: dict[str, float] = {}
     while seen < samples:
         progress = seen / samples
+        if progress > FINISH:
+            composer.untouched = FINISH_UNTOUCHED
         warm = min(1.0, (step + 1) / 100)
         for group in optimiser.param_groups:
             group["lr"] = rate * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
@@ -275,7 +281,8 @@ def _material(plates: Path | None, out: Path) -> tuple[list[Scene], list[Scene],
     if plates is None:
         return [], list(drawn_backdrops(BACKDROPS, seed=1)), flat
     negatives = load_scenes(plates, dev=False, sets=["neg_coco"])
-    return load_scenes(plates, dev=False), negatives, [*load_textures(plates), *flat]
+    scenes = unjudged(CHECKPOINT.parents[2], load_scenes(plates, dev=False))
+    return scenes, negatives, [*load_textures(plates), *flat]
 
 
 def rendered(file: Path) -> list[Grey]:

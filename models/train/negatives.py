@@ -1,46 +1,72 @@
-"""What the present detector takes for plates in photographs, and is none: the reader must learn to refuse it."""
+"""What the present models take for plates where nobody labelled one: some are plates all the same.
+
+What is none, the reader must learn to refuse; what may be one must not teach the detector that it is none.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detector, iou
+from edge.reading.look import look
 from edge.reading.ocr import Ocr
-from models.train.evaluate import read
+from edge.reading.reader import evidence
 from models.train.photos import Photo, context, is_held_out
 from models.train.pool import NO_PLATE, Labelled
-from models.train.scene import SCENE_SETS, load_scenes
+from models.train.scene import SCENE_SETS, Scene, load_scenes
 
 SET = "no plate"
 HELD_OUT_SCENES = 4
 """One scene in so many is left out: how much evidence makes a plate is fitted on those."""
 TOUCHED = 0.1
 """IoU with a labelled plate below which a proposal has nothing to do with it."""
-LEGIBLE = 0.8
-"""A text with a digit whose weakest character is this sure is likely to be on a plate that nobody labelled."""
+PARTLY_LABELLED = ("ro_scene",)
+"""Sets where only the nearest vehicle's plate is labelled: most that is proposed elsewhere is a plate too."""
+LIKELY = 0.8
+"""Evidence from which a proposal is more likely a plate that nobody labelled than none."""
 
 
 def mined(models: Path, folder: Path) -> list[Photo]:
-    """Every false proposal of the detector in `models` on the training scenes."""
-    bundle = load_bundle(models, threads=1)
-    detector, ocr = Detector(bundle.detector), Ocr(bundle.ocr)
+    """Every false proposal of the detector in `models` on the training scenes, but for what may be a plate."""
+    scenes = load_scenes(folder, dev=False, sets=[*SCENE_SETS, "neg_coco"], max_side=4096)
     found = []
-    for scene in load_scenes(folder, dev=False, sets=[*SCENE_SETS, "neg_coco"], max_side=4096):
-        if is_held_out(scene.name, one_in=HELD_OUT_SCENES):
-            continue
-        proposals = [p.box for p in detector.detect(scene.image)]
-        false = [b for b in proposals if all(iou(b, box) < TOUCHED for box in (*scene.boxes, *scene.ignored))]
-        if not false:
+    for scene, boxes in _proposals(models, [s for s in scenes if not is_held_out(s.name, one_in=HELD_OUT_SCENES)]):
+        if not (false := [box for box, likely in boxes if not likely]):
             continue
         colour = np.asarray(cv2.imread(str(folder / scene.source / scene.name)), np.uint8)
         for x0, y0, x1, y1 in false:
             picture, box = context(colour, (x0, y0, x1 - x0, y1 - y0))
-            plate = Labelled(picture, box, "", frozenset({NO_PLATE}))
-            seen = read(ocr, plate)
-            if seen.weakest < LEGIBLE or not any(c.isdigit() for c in seen.text):
-                found.append(Photo(SET, plate, cropped=False))
+            found.append(Photo(SET, Labelled(picture, box, "", frozenset({NO_PLATE})), cropped=False))
     return found
+
+
+def unjudged(models: Path, scenes: Sequence[Scene]) -> list[Scene]:
+    """The scenes, with what may be a plate that nobody labelled added to what is not judged."""
+    return [
+        replace(
+            scene, ignored=np.array([*scene.ignored, *(b for b, likely in boxes if likely)], np.float32).reshape(-1, 4)
+        )
+        for scene, boxes in _proposals(models, scenes)
+    ]
+
+
+def _proposals(models: Path, scenes: Sequence[Scene]) -> Iterator[tuple[Scene, list[tuple[NDArray[np.float32], bool]]]]:
+    """The boxes proposed in each scene where none is labelled, and whether each is likely a plate all the same."""
+    bundle = load_bundle(models, threads=1)
+    detector, ocr = Detector(bundle.detector), Ocr(bundle.ocr)
+    for scene in scenes:
+        boxes = []
+        for proposal in detector.detect(scene.image):
+            if any(iou(proposal.box, box) >= TOUCHED for box in (*scene.boxes, *scene.ignored)):
+                continue
+            seen = look(ocr, scene.image, proposal.quad)
+            sure = evidence(proposal.score, *seen.texts[0], seen.characters.plausible)
+            boxes.append((proposal.box, scene.source in PARTLY_LABELLED or sure >= LIKELY))
+        yield scene, boxes

@@ -25,6 +25,7 @@ PAD = 128
 SCENE_SETS = ("oi_plates_scene", "ro_scene", "kaggle_cars_scene", "expplates_scene")
 TEXTURE_SETS = ("us_state_crop", "us_more_crop")
 MAX_SIDE = 960
+UNTOUCHED = 0.45
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ class Composer:
     """Endless training samples of one size.
 
     scenes: photographs with plates, or none; negatives: pictures without; textures: flat plates (grey, tight).
+    untouched: the share of photographs that keep their own plates and get no others.
     """
 
     def __init__(
@@ -148,6 +150,7 @@ class Composer:
         self._textures = textures
         self._rng = rng
         self._aspects = np.array([t.shape[1] / t.shape[0] for t in textures], np.float32)
+        self.untouched = UNTOUCHED
 
     def samples(self, width: int, height: int) -> Iterator[Sample]:
         while True:
@@ -155,9 +158,10 @@ class Composer:
 
     def sample(self, width: int, height: int) -> Sample:
         rng = self._rng
-        kind = rng.random() if self._scenes else rng.uniform(0.84, 0.94)
-        negative = kind > 0.92
-        drawn_from = self._negatives if negative or kind > 0.84 else self._scenes
+        untouched = bool(self._scenes) and rng.random() < self.untouched
+        kind = rng.random() if self._scenes else rng.uniform(0.7, 0.9)
+        negative = not untouched and kind > 0.85
+        drawn_from = self._negatives if not untouched and kind > 0.7 else self._scenes
         scene = drawn_from[int(rng.integers(len(drawn_from)))]
         matrix = self._placement(scene, width, height)
         image = np.asarray(
@@ -169,7 +173,7 @@ class Composer:
         cornered = np.zeros(len(quads), np.bool_)
         ignored = np.concatenate([ignored, _clip(_transform_boxes(scene.ignored, matrix), width, height)])
         infrared = False
-        if not negative and self._textures and kind > 0.45:
+        if not (untouched or negative) and self._textures:
             infrared = rng.random() < 0.2
             if infrared:
                 image = np.asarray(image * rng.uniform(0.15, 0.6), np.uint8)
@@ -177,7 +181,7 @@ class Composer:
                 if rng.random() < 0.7:
                     quads[i] = self._replace(image, quads[i], infrared)
                     cornered[i] = True
-            wanted = int(rng.integers(1, 4)) if kind > 0.65 else 0
+            wanted = int(rng.integers(1, 4)) if kind > 0.36 else 0
             added = [q for q in (self._add(image, quads, ignored, infrared) for _ in range(wanted)) if q is not None]
             if added:
                 quads = np.concatenate([quads, np.stack(added)])

@@ -10,10 +10,12 @@ A target starts from the committed vectors. What breaks one is left in build/fuz
 import argparse
 import datetime
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -218,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all if none is named")
     parser.add_argument("--seconds", type=int, default=10, help="for each target")
+    parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
     parser.add_argument("--again", type=Path, help="run the one target on this file only")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -229,23 +232,33 @@ def main() -> None:
         limits = [f"-max_total_time={asked.seconds}", "-max_len=8192", "-timeout=5", "-rss_limit_mb=1024"]
         limits += ["-print_final_stats=1", f"-artifact_prefix={corpus.parent}/"]
         run(asked.targets[0], [str(asked.again)] if asked.again else [*limits, str(corpus)])
-    failed = []
-    for target in asked.targets or TARGETS:
-        corpus = OUT / target / "corpus"
-        corpus.mkdir(parents=True, exist_ok=True)
-        for number, seed in enumerate(seeds(target)):
-            (corpus / f"seed-{number}").write_bytes(seed)
-        command = [sys.executable, "-m", "tests.campaign.fuzz", target, "--here", f"--seconds={asked.seconds}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
-        stats = [line for line in done.stderr.splitlines() if "stat::number_of_executed_units" in line]
-        executions = int(stats[0].split()[-1]) if stats else 0
-        print(
-            f"{target}: {executions} executions, {'nothing broke it' if done.returncode == 0 else 'BROKEN'}", flush=True
-        )
-        if done.returncode or not executions:
-            failed.append(target)
-            print("\n".join((done.stdout + done.stderr).splitlines()[-60:]), file=sys.stderr)
-    sys.exit(f"broken: {', '.join(failed)}" if failed else 0)
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        runs = {pool.submit(_apart, target, asked.seconds): target for target in asked.targets or TARGETS}
+        failed = [runs[done] for done in as_completed(runs) if not done.result()]
+    sys.exit(f"broken: {', '.join(sorted(failed))}" if failed else 0)
+
+
+def _apart(target: str, seconds: int) -> bool:
+    """Fuzz one target in a process of its own; prints how it went, and whether nothing broke it."""
+    corpus = OUT / target / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(seeds(target)):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    log = corpus.parent / "log.txt"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "tests.campaign.fuzz", target, "--here", f"--seconds={seconds}"]
+        running = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(running.pid, 0)
+    running.returncode = os.waitstatus_to_exitcode(status)
+    said = log.read_text(errors="replace").splitlines()
+    executions = sum(int(line.split()[-1]) for line in said if "stat::number_of_executed_units" in line)
+    fine = running.returncode == 0 and executions > 0
+    minutes = (used.ru_utime + used.ru_stime) / 60
+    how = "nothing broke it" if fine else f"BROKEN, see {log}"
+    print(f"{target}: {executions:,} executions in {minutes:.1f} min of processor time, {how}", flush=True)
+    if not fine:
+        print("\n".join(said[-60:]), file=sys.stderr)
+    return fine
 
 
 if __name__ == "__main__":

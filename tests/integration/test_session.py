@@ -127,6 +127,20 @@ def test_a_file_that_is_missing_or_no_certificate_is_named(site: Site, missing: 
         session.connect()
 
 
+@pytest.mark.parametrize(
+    ("packet", "what"),
+    [
+        ("30 80 80 80 7f 00 01 61", "packet of 266338304 bytes"),
+        ("30 81 80 10 00 01 61", "packet of 262145 bytes"),
+        ("34 08 00 01 61 00 01 00 68 69", "QoS 2"),
+    ],
+)
+def test_a_broker_that_sends_more_than_was_asked_for_is_left(site: Site, packet: str, what: str) -> None:
+    """Else it could fill the lane's memory."""
+    with broker_that_says(site, CONNACK + bytes.fromhex(packet)) as session, pytest.raises(MqttLost, match=what):
+        use(session, connected=False)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_garbage_from_the_broker_is_a_lost_connection_and_nothing_else(site: Site, seed: int) -> None:
     chance = random.Random(seed)
