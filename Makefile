@@ -86,9 +86,10 @@ benchmark-seal: $(STAMP) ## bytes and milliseconds of sealing, verifying, openin
 
 SECONDS ?= 10
 TARGETS ?=
+JOBS ?= 1
 
-fuzz: $(VENV)-fuzz/.installed ## coverage-guided fuzzing of every parser that meets outside bytes: SECONDS each
-	$(VENV)-fuzz/bin/python -m tests.campaign.fuzz $(TARGETS) --seconds $(SECONDS)
+fuzz: $(VENV)-fuzz/.installed ## coverage-guided fuzzing of every parser that meets outside bytes: SECONDS each, JOBS of them at a time
+	$(VENV)-fuzz/bin/python -m tests.campaign.fuzz $(TARGETS) --seconds $(SECONDS) --jobs $(JOBS)
 
 $(VENV)-fuzz/.installed: locks/fuzz.txt
 	$(PYTHON) -m venv $(VENV)-fuzz

@@ -23,7 +23,9 @@ console = Console()
 
 MODELS = Path(__file__).resolve().parent.parent
 PLATES_IN_POOL = 60_000
-SAMPLES = 600_000
+SAMPLES, SAMPLES_AGAIN, SAMPLES_OF_ISSUERS = 500_000, 300_000, 400_000
+EXCHANGED = 2
+"""Other versions of a photograph, with characters exchanged."""
 VERSION = "1"
 
 Plates = Annotated[
@@ -60,14 +62,19 @@ def render(
 def ocr(
     plates: Plates = None,
     work: Work = _WORK,
+    out: Annotated[Path | None, typer.Option(help="Where the training's state goes: WORK/ocr unless named.")] = None,
     samples: Annotated[int, typer.Option(help="Views seen in all.")] = SAMPLES,
     threads: Annotated[int, typer.Option(help="Threads of the network.")] = 1,
-    start_from: Annotated[Path | None, typer.Option(help="Begin with the weights of this checkpoint.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Begin with these weights, and exchange characters.")] = None,
     issuer_only: Annotated[bool, typer.Option(help="Leave what reads the text as it is.")] = False,
 ) -> None:
     """Train the reader (about 2 hours)."""
-    from models.train import negatives, selftaught
+    from numpy.random import default_rng
+
+    from models.train import checkpoint, negatives, selftaught
     from models.train.evaluate import load_ocr
+    from models.train.exchanged import exchanged
+    from models.train.net import PlateNet
     from models.train.ocr import Schedule, train
     from models.train.photos import training, unread
     from models.train.pool import pool_parts
@@ -84,6 +91,11 @@ def ocr(
             "that nobody transcribed": unread(plates),
             "proposals of the present detector that are no plates": negatives.mined(MODELS, plates),
         }
+        if start_from and not issuer_only:
+            net = PlateNet()
+            net.load_state_dict(checkpoint.load(start_from))
+            known = [photo for found in kinds.values() for photo in found if photo.plate.text]
+            kinds["with characters exchanged"] = exchanged(net.eval(), known, EXCHANGED, default_rng(1))
         for kind, found in kinds.items():
             console.print(f"{len(found):6} {kind}")
             photos += found
@@ -94,8 +106,8 @@ def ocr(
         for step in train(
             work / "pool",
             photos,
-            work / "ocr",
-            Schedule(samples),
+            out or work / "ocr",
+            Schedule(samples) if start_from is None else Schedule(samples, rate=1.5e-3, decay=0.8, warm_up=3_000),
             threads=threads,
             start_from=start_from,
             issuer_only=issuer_only,
@@ -233,7 +245,12 @@ def everything(plates: Plates = None, work: Work = _WORK) -> None:
     """Every stage in order; what is there already is kept."""
     render(work)
     detector(plates, work)
-    ocr(plates, work, threads=os.cpu_count() or 1)
+    threads = os.cpu_count() or 1
+    first, second, blended = work / "first", work / "second", work / "blend.pt"
+    ocr(plates, work, first, threads=threads)
+    ocr(plates, work, second, SAMPLES_AGAIN, threads, start_from=first / "ema.pt")
+    blend(second / "ema.pt", first / "ema.pt", blended)
+    ocr(plates, work, samples=SAMPLES_OF_ISSUERS, threads=threads, start_from=blended, issuer_only=True)
     export(plates, work)
     card()
     if plates:

@@ -24,6 +24,8 @@ ISSUERS = (*REGIONS, NO_PLATE)
 NAME_LETTERS = 26
 NAME_ROWS = 4
 
+_FINE = 4
+"""Layers of the trunk before it halves the height again: the letters of a name are a third as high as a serial's."""
 _WIDTHS = (16, 32, 48, 80, 112, 144)
 
 
@@ -41,7 +43,9 @@ class PlateNet(nn.Module):  # type: ignore[misc]
             _conv(d, e, stride=(2, 1)), _Residual(e), _conv(e, f, stride=(2, 1)), _conv(f, f, kernel=(3, 5)),
             nn.Conv2d(f, BLANK + 1, 1),
         )  # fmt: skip
-        self.names = nn.Sequential(_conv(d, 96, stride=(2, 1)), _Residual(96))
+        self.names = nn.Sequential(
+            _conv(c, 64, stride=(2, 1)), _Residual(64), _conv(64, 96, stride=(2, 1)), _Residual(96),
+        )  # fmt: skip
         self.spelling = nn.Conv2d(96, NAME_LETTERS + 1, 1)
         self.issuer = nn.Sequential(
             _conv(96, e, stride=2), _conv(e, f, kernel=(3, 5)), _conv(f, 192, kernel=(1, 3)),
@@ -49,9 +53,9 @@ class PlateNet(nn.Module):  # type: ignore[misc]
         )  # fmt: skip
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        seen = self.trunk(picture)
-        steps = self.reader(seen).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
-        named = self.names(seen)
+        fine = self.trunk[:_FINE](picture)
+        steps = self.reader(self.trunk[_FINE:](fine)).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
+        named = self.names(fine)
         return steps, self.issuer(named).reshape(-1, len(ISSUERS)), self.spelling(named)
 
 

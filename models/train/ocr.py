@@ -88,9 +88,17 @@ _UNREAD_SHARE = 0.4
 ISSUER_WEIGHT = 1.0
 """Of the issuer's loss beside that of the text: names are small, and learnt more slowly than serials."""
 
+ISSUER_LETTERS = 5
+"""An issuer's cost counts as that of so many letters where the hardest plates are drawn by it."""
+
 NAME_WEIGHT = 1.0
-PHOTO_NAME_WEIGHT = 0.1
-"""Beside rendered names: many old plates have another name than the two that are known."""
+PHOTO_NAME_WEIGHT = 0.3
+"""Beside rendered names, whose letters are told one by one."""
+OTHER_NAME = 2.0
+"""What a letter of a photograph's name costs at most, in nats: many old plates bear another name than those known."""
+
+PLAIN_FOR_ISSUERS = 0.4
+"""Share of views through good optics where only the issuer is trained: names are small, and the first to blur."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +129,11 @@ class Progress:
 
 
 def batches(
-    pool: Path, photos: list[Photo], size: int, photo_share: float, hardest: tuple[Difficulty, Difficulty]
+    pool: Path, photos: list[Photo], size: int, photo_share: float, hardest: tuple[Difficulty, Difficulty], plain: float
 ) -> Iterator[Batch]:
     """Endless batches of views, made a few ahead by a thread; new parts of the pool are taken up as they appear.
 
-    hardest: of the photographs, and of the rendered plates.
+    hardest: of the photographs, and of the rendered plates; plain: the share of views through good optics.
     """
     ahead: queue.Queue[Batch] = queue.Queue(maxsize=4)
 
@@ -144,9 +152,10 @@ def batches(
                 rows: list[Row] = []
                 for index in chosen:
                     photo = photos[index]
-                    rows.append((photo.plate, views.photo_view(rng, photo.plate, cropped=photo.cropped), ()))
+                    view = views.photo_view(rng, photo.plate, cropped=photo.cropped, plain=plain)
+                    rows.append((photo.plate, view, ()))
                 for index in drawn:
-                    rows.append((plates[index], *views.spelt_view(rng, plates[index])))
+                    rows.append((plates[index], *views.spelt_view(rng, plates[index], plain=plain)))
                 ahead.put(_batch(rows, chosen, drawn))
 
     cv2.setNumThreads(1)
@@ -188,7 +197,8 @@ def train(
     started, first, running = time.monotonic(), seen, torch.zeros(3)
     weights = torch.tensor([1.0, ISSUER_WEIGHT, NAME_WEIGHT])
     hardest = Difficulty(), Difficulty()
-    feed = batches(pool, photos, schedule.batch, schedule.photo_share, hardest)
+    plain = PLAIN_FOR_ISSUERS if issuer_only else views.PLAIN
+    feed = batches(pool, photos, schedule.batch, schedule.photo_share, hardest, plain)
     for step, batch in enumerate(feed, 1):
         pictures = batch.pictures
         for group in optimiser.param_groups:
@@ -197,8 +207,9 @@ def train(
             steps, regions, spelt = net(pictures.to(memory_format=torch.channels_last).float().div(255))
         costs = _text_costs(steps.float(), batch)
         spelling = _spelling_loss(spelt.float(), batch) + PHOTO_NAME_WEIGHT * _name_loss(spelt.float(), batch.names)
-        losses = torch.stack([costs.mean(), _issuer_loss(regions.float(), batch.issuers), spelling])
-        each = costs.detach().numpy().astype(np.float64)
+        named = _issuer_costs(regions.float(), batch.issuers)
+        losses = torch.stack([costs.mean(), named.mean(), spelling])
+        each = (named / ISSUER_LETTERS if issuer_only else costs).detach().numpy().astype(np.float64)
         hardest[0].learn(batch.photos, each[: len(batch.photos)])
         hardest[1].learn(batch.drawn, each[len(batch.photos) :])
         optimiser.zero_grad()
@@ -229,10 +240,10 @@ def _text_costs(logits: Tensor, batch: Batch) -> Tensor:
     return torch.where(batch.read, each / batch.lengths.clamp(min=4), 0)
 
 
-def _issuer_loss(logits: Tensor, possible: Tensor) -> Tensor:
-    """Minus the log of what the possible issuers have together; nothing where all are possible."""
+def _issuer_costs(logits: Tensor, possible: Tensor) -> Tensor:
+    """Minus the log of what the possible issuers of each have together, (n,); nothing where all are possible."""
     log = logits.log_softmax(1)
-    return -log.masked_fill(~possible, -1e4).logsumexp(1).mean()
+    return -log.masked_fill(~possible, -1e4).logsumexp(1)
 
 
 def _spelling_loss(logits: Tensor, batch: Batch) -> Tensor:
@@ -256,7 +267,8 @@ def _name_loss(logits: Tensor, names: Names) -> Tensor:
     spans = torch.full((len(rows),), COLUMNS, dtype=torch.long)
     each = functional.ctc_loss(log, targets, spans, lengths, blank=NAME_LETTERS, reduction="none", zero_infinity=True)
     best = torch.full((len(logits),), torch.inf).scatter_reduce(0, rows, each / lengths, "amin")
-    return best[best.isfinite()].mean()
+    best = best[best.isfinite()]
+    return -torch.logaddexp(-best, torch.full_like(best, -OTHER_NAME)).mean()
 
 
 def _batch(rows: list[Row], photos: NDArray[np.int64], drawn: NDArray[np.int64]) -> Batch:
@@ -300,7 +312,9 @@ def _weights(photos: list[Photo]) -> NDArray[np.float64] | None:
     counts = Counter(photo.plate.text for photo in photos)
     weights = np.array(
         [
-            _SHARES.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7 if photo.plate.text else _UNREAD_SHARE
+            photo.weight * _SHARES.get(photo.name, 1.0) / counts[photo.plate.text] ** 0.7
+            if photo.plate.text
+            else _UNREAD_SHARE
             for photo in photos
         ]
     )

@@ -35,15 +35,18 @@ _STATES = {
     "puerto_rico": "PR", "guam": "GU", "u_s_virgin_islands": "VI", "american_samoa": "AS", "cnmi": "MP",
 }  # fmt: skip
 _READABLE_PX = 7.0
+_STACKED = 3.0
+"""Weight of a plate with a stacked code: few have one, and it takes a look at many to know what is part of a serial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A labelled real plate and the set it belongs to."""
+    """A labelled real plate and the set it belongs to; weight: how often it is drawn beside others of its set."""
 
     name: str
     plate: Labelled
     cropped: bool
+    weight: float = 1.0
 
 
 def training(folder: Path) -> list[Photo]:
@@ -111,7 +114,8 @@ def _load(folder: Path, *, dev: bool, transcribed: bool = True) -> list[Photo]:
                 picture, box = context(picture.astype(np.uint8), tuple(row["box"]))
             if box[3] >= _READABLE_PX:
                 plate = Labelled(picture.astype(np.uint8), box, text or None, regions, possible_names(row.get("state")))
-                photos.append(Photo(labels.parent.name, plate, row["box"] is None))
+                weight = _STACKED if row.get("stacked") else 1.0
+                photos.append(Photo(labels.parent.name, plate, row["box"] is None, weight))
     return photos
 
 

@@ -19,6 +19,8 @@ Quad = NDArray[np.float32]
 
 INPUT_W, INPUT_H = 192, 64
 MARGIN = 0.06
+PLAIN = 0.15
+"""Share of views whose optics are left as they are."""
 
 _TARGET = np.array([[0, 0], [INPUT_W, 0], [INPUT_W, INPUT_H], [0, INPUT_H]], np.float32)
 
@@ -40,11 +42,11 @@ def rendered_view(rng: np.random.Generator, plate: Labelled) -> Image:
     return spelt_view(rng, plate)[0]
 
 
-def spelt_view(rng: np.random.Generator, plate: Labelled) -> tuple[Image, tuple[Letter, ...]]:
+def spelt_view(rng: np.random.Generator, plate: Labelled, *, plain: float = PLAIN) -> tuple[Image, tuple[Letter, ...]]:
     """A rendered view, and the letters of the issuer's name with the x, y of their middles in it."""
     corners = _jittered(rng, plate.box, corner=0.03, loose=0.5, slant=0.12)
     view = _cut(plate.picture, corners, cv2.BORDER_REPLICATE)
-    if rng.random() >= 0.2:
+    if rng.random() >= plain:
         view = degrade(rng, _recoloured(rng, view))
     if not plate.spelt:
         return view, ()
@@ -53,12 +55,12 @@ def spelt_view(rng: np.random.Generator, plate: Labelled) -> tuple[Image, tuple[
     return view, tuple((letter, float(x), float(y)) for (letter, _, _), (x, y) in zip(plate.spelt, moved, strict=True))
 
 
-def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool) -> Image:
+def photo_view(rng: np.random.Generator, plate: Labelled, *, cropped: bool, plain: float = PLAIN) -> Image:
     """A real plate, cut and degraded further; a sharp one more than one that is small already."""
     corners = _jittered(rng, plate.box, corner=0.03, loose=0.35 if cropped else 0.25, slant=0.1 if cropped else 0.0)
     border = int(rng.choice([cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT, cv2.BORDER_REFLECT_101]))
     view = _cut(plate.picture, corners, border, shade=float(rng.uniform(0, 255)))
-    if rng.random() < 0.1:
+    if rng.random() < plain:
         return view
     view = _recoloured(rng, view)
     height = plate.box[3]

@@ -109,13 +109,15 @@ class Canvas:
             part = self.relief[y0:y1, x0:x1]
             np.maximum(part, mask[y0 - y : y1 - y, x0 - x : x1 - x] * np.float32(height / 255), out=part)
 
-    def words(self, face: str, text: str, box: tuple[float, float, float, float], colour: Rgb) -> None:
+    def words(
+        self, face: str, text: str, box: tuple[float, float, float, float], colour: Rgb, *, tracking: int = 0
+    ) -> None:
         """Running text, as large as fits the box without more than a fifth of distortion, centred in it.
 
-        Where it holds `name`, its letters are noted.
+        Where it holds `name`, its letters are noted. tracking: see faces.line.
         """
         x, y, w, h = box
-        mask = faces.line(face, text)
+        mask = faces.line(face, text, tracking)
         height = min(h, w / mask.shape[1] * mask.shape[0] * 1.2)
         width = min(mask.shape[1] * height / mask.shape[0], w)
         if height < 3 or width < 3:
@@ -125,7 +127,7 @@ class Canvas:
         self.blend(small, round(left), round(top), colour)
         start = text.upper().find(self.name.upper()) if self.name else -1
         if start >= 0:
-            for i, at in list(enumerate(faces.centres(face, text)))[start : start + len(self.name)]:
+            for i, at in list(enumerate(faces.centres(face, text, tracking)))[start : start + len(self.name)]:
                 if "A" <= (letter := text[i].upper()) <= "Z":
                     self.spelt.append((letter, (left + at * width) / self.w, (top + height / 2) / self.h))
 

@@ -21,7 +21,7 @@ Mask = NDArray[np.uint8]
 
 _OWN = Path(__file__).resolve().parent.parent / "fonts"
 _DEBIAN = Path("/usr/share/fonts/truetype")
-_GLYPH_PX = 112
+_GLYPH_PX, _LINE_PX = 112, 48
 
 _DEBIAN_FACES = {
     "din": ("opendin/OSP-DIN.ttf", "fonts-opendin"),
@@ -41,6 +41,9 @@ _PACKAGED_FACES = {
     "share": ("fontpkg_share_tech", "ShareTech-Regular.ttf"),
     "yellowtail": ("fontpkg_yellowtail", "Yellowtail-Regular.ttf"),
     "oleo": ("fontpkg_oleo_script", "OleoScript-Regular.ttf"),
+    "lobster": ("fontpkg_lobster", "Lobster-Regular.ttf"),
+    "pacifico": ("fontpkg_pacifico", "Pacifico-Regular.ttf"),
+    "dancing": ("fontpkg_dancing_script", "DancingScript[wght].ttf"),
     "zilla": ("fontpkg_zilla_slab", "ZillaSlab-Bold.ttf"),
     "merriweather": ("fontpkg_merriweather", "Merriweather[opsz,wdth,wght].ttf"),
 }
@@ -93,22 +96,31 @@ def glyph(face: str, char: str) -> Mask:
 
 
 @lru_cache(maxsize=4096)
-def line(face: str, text: str) -> Mask:
-    """A line of running text as a mask (h, w) uint8, cropped to its ink; for names, slogans, dealers."""
-    font = _font(face, 48)
+def line(face: str, text: str, tracking: int = 0) -> Mask:
+    """A line of running text as a mask (h, w) uint8, cropped to its ink; for names, slogans, dealers.
+
+    tracking: how far its letters stand apart beyond what the face says, in 48ths of its size.
+    """
+    font = _font(face, _LINE_PX)
     left, top, right, bottom = (int(v) for v in font.getbbox(text))
-    canvas = Image.new("L", (max(right - left, 1), max(bottom - top, 1)))
-    ImageDraw.Draw(canvas).text((-left, -top), text, font=font, fill=255)
+    canvas = Image.new("L", (max(right - left + tracking * len(text), 1), max(bottom - top, 1)))
+    pen = ImageDraw.Draw(canvas)
+    if tracking:
+        for number, char in enumerate(text):
+            pen.text((font.getlength(text[:number]) + tracking * number - left, -top), char, font=font, fill=255)
+    else:
+        pen.text((-left, -top), text, font=font, fill=255)
     return _cropped(np.asarray(canvas))
 
 
 @lru_cache(maxsize=4096)
-def centres(face: str, text: str) -> tuple[float, ...]:
-    """Where the middle of each character of `line(face, text)` lies, as a share of its width."""
-    font = _font(face, 48)
+def centres(face: str, text: str, tracking: int = 0) -> tuple[float, ...]:
+    """Where the middle of each character of `line(face, text, tracking)` lies, as a share of its width."""
+    font = _font(face, _LINE_PX)
     left, _, right, _ = font.getbbox(text)
     ends = [font.getlength(text[:i]) for i in range(len(text) + 1)]
-    return tuple(((a + b) / 2 - left) / max(right - left, 1) for a, b in pairwise(ends))
+    wide = max(right - left + tracking * (len(text) - 1), 1)
+    return tuple(((a + b) / 2 + i * tracking - left) / wide for i, (a, b) in enumerate(pairwise(ends)))
 
 
 @cache

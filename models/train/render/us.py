@@ -15,7 +15,7 @@ W_MM, H_MM = 305, 152
 
 _DIES = ("highway-b", "highway-c", "saira", "barlow", "share", "saira-bold", "oswald", "din", "overpass")
 _LABELS = ("highway-d", "highway-c", "highway-em", "overpass", "barlow-bold", "saira-bold", "oswald")
-_SCRIPTS = ("yellowtail", "oleo")
+_SCRIPTS = ("yellowtail", "oleo", "lobster", "pacifico", "dancing")
 _SERIFS = ("zilla", "merriweather")
 _HANDS = {"block": _LABELS, "script": _SCRIPTS, "serif": _SERIFS}
 
@@ -54,7 +54,7 @@ _VANITY = """
 _WORDS = tuple(_VANITY.split())
 _OLD_PATTERNS = (
     "##-###|###-###|#-#####|##.####|@#####|@-#####|@@-####|######|#####|####|##@###|#-@####|@@ ####|@@@-###|@##.###"
-    "|###.###|##-####|###|#@-####|@@@ ###|###@@@|#### @"
+    "|###.###|##-####|###|#@-####|@@@ ###|###@@@|#### @|##|###|####|##@|@##|###@|#"
 )
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _CODES = (
@@ -80,6 +80,8 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
     light = all(c in "WCYLSTAUVF" for c in ground)
     if rng.random() < 0.12:
         name_key = ink_key = str(rng.choice(list("KNRBGDME" if light else "WYC")))
+    if light:  # what is written in white stands on a dark ground or band
+        name_key, ink_key = (str(rng.choice(list("KNRBGDM"))) if key in "WCYF" else key for key in (name_key, ink_key))
     shades = [_near(rng, _C[c]) for c in ground]
     canvas.gradient(shades)
     _scenery(rng, canvas, shades, busy=rng.random() < 0.75)
@@ -99,7 +101,7 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
         name_ink = _C["W"]
     canvas.name = name
     if rng.random() < 0.96:
-        canvas.words(face, name, bottom_box if swap else name_box, name_ink)
+        canvas.words(face, name, bottom_box if swap else name_box, name_ink, tracking=_tracking(rng, hand))
     below = issuer.slogans + issuer.places * 2
     if below and rng.random() < 0.85:
         slogan_ink = name_ink if rng.random() < 0.6 else ink
@@ -142,7 +144,8 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
     for words, y in ((head, 6.0), (foot, canvas.h - 26.0)):
         if words:
             room, tall = rng.uniform(150, 245), rng.uniform(16, 26)
-            canvas.words(face, words, ((W_MM - room) / 2, y if y < 50 else y + 20 - tall, room, tall), ink)
+            place = ((W_MM - room) / 2, y if y < 50 else y + 20 - tall, room, tall)
+            canvas.words(face, words, place, ink, tracking=_tracking(rng, "block"))
     text = _serial(rng, issuer) if rng.random() < 0.4 else _old_serial(rng)
     centre = canvas.h * (0.42 if not head else 0.58 if not foot else 0.5)
     beside = [canvas.name, f"{year}"] if aside else _code(rng) if rng.random() < 0.3 else []
@@ -156,10 +159,19 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
     return canvas.done(f"us-{code.lower()}", f"US-{code}", radius=rng.uniform(5, 14))
 
 
+def _tracking(rng: np.random.Generator, hand: str) -> int:
+    """Names in capitals are often spread over the plate; joined letters can't be."""
+    return int(rng.integers(2, 22)) if hand != "script" and rng.random() < 0.35 else 0
+
+
 def _code(rng: np.random.Generator) -> list[str]:
     """A county, class or trailer code as it is stacked beside a serial, a character a row; not part of the serial."""
-    if rng.random() < 0.45:
+    kind = rng.random()
+    if kind < 0.4:
         return list(str(rng.choice(_CODES)))
+    if kind < 0.5:
+        year = str(rng.integers(1910, 2000))
+        return list(year) if rng.random() < 0.6 else [year[:2], year[2:]]
     return list(drawn(rng, str(rng.choice(["@@", "@@", "@@", "##", "@@@"]))))
 
 
@@ -178,7 +190,7 @@ def _stamp(
     y = (centre if centre is not None else canvas.h / 2 + rng.uniform(-3, 5)) - height / 2
     on_left = rng.random() < 0.8
     if beside and count <= 7:
-        small = _one(rng, _DIES)
+        small = _one(rng, _DIES + _LABELS)
         step = height / len(beside)
         wide = rng.uniform(20, 32) * (1.5 if max(map(len, beside)) > 2 else 1.0)
         at = x if on_left else x + w - wide
@@ -191,10 +203,11 @@ def _stamp(
     elif count <= 6 and rng.random() < 0.13:
         taken = rng.uniform(45, 85)
         if rng.random() < 0.3:
-            initial = drawn(rng, "@")
+            # Smaller and in another hand than the serial: of one that isn't, nobody could say that it isn't part of it.
+            tall = height * rng.uniform(0.4, 0.75)
             tint = _near(rng, _C[str(rng.choice(list("RBGNOYKM")))], 30)
-            place = (x if on_left else x + w - taken + 6, y, taken - 6, height)
-            canvas.words(_one(rng, _SERIFS + _SCRIPTS + _LABELS), initial, place, tint)
+            place = (x if on_left else x + w - taken + 6, y + (height - tall) / 2, taken - 6, tall)
+            canvas.words(_one(rng, _SERIFS + _SCRIPTS), drawn(rng, "@"), place, tint)
         else:
             for _ in range(int(rng.integers(1, 5))):
                 spot = rng.uniform([x, y], [x + taken - 14, y + height])
