@@ -3,17 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.reading.ocr import Candidates, Characters, Ocr, beam_search
-from edge.reading.rectify import rectify
+from edge.reading.detector import Detector, iou
+from edge.reading.ocr import BEAM, Candidates, Characters, Ocr, beam_search
+from edge.reading.rectify import rectify, to_grey
 from edge.reading.region import ranked
 
 HOPELESS, SURE = 0.05, 0.9
 """Between these probabilities of its text a plate is looked at again: below, it hardly is one, and looks cost time."""
 REGIONS_WEIGHED = 8
 """Most probable issuers whose formats may prefer one text to another."""
+
+Quad = NDArray[np.float32]
+
+CERTAIN = 0.95
+"""Probability of its text from which nobody looks for the corners of a plate that is known by its box."""
+_AROUND = 0.35
+"""What is laid around such a plate, in its widths: the detector knows plates by what is not plate."""
+_SAME = 0.5
+"""IoU with the box from which what the detector finds is that plate."""
 
 _TIGHT = np.array([[0.03, 0.08], [-0.03, 0.08], [-0.03, -0.08], [0.03, -0.08]])
 _RISING = np.array([[0, 0.12], [0, -0.12], [0, -0.12], [0, 0.12]])
@@ -40,19 +51,54 @@ class Look:
 
 
 def look(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
-    """The surest look at a plate. frame: (H, W) grey or (H, W, 3) BGR uint8; quad: (4, 2) px, from its top left."""
+    """What all looks at a plate say together. frame: (H, W) grey or (H, W, 3) BGR uint8; quad: (4, 2) px, from its top
+    left."""
     looks = [_once(ocr, frame, quad)]
     again = TURNED if _upright(quad) else TIGHTER
     for by in again if looks[0].confidence > HOPELESS else ():
         if looks[-1].confidence >= SURE:
             break
         looks.append(_once(ocr, frame, _moved(quad, by)))
-    best = max(looks, key=lambda seen: seen.confidence)
-    # Who issued it, and whether it is a plate, is seen about as well in every look; which text it bears is not.
-    shares = _mean([seen.characters.region_log_probs for seen in looks])
+    return _together(looks)
+
+
+def _together(looks: Sequence[Look]) -> Look:
+    """The mean of the looks' words, told of the look that is surest of the likeliest text.
+
+    One sure look among doubtful ones is a doubtful one: of several, some look is always sure of something.
+    """
+    if len(looks) == 1:
+        return looks[0]
+    shares: dict[str, float] = {}
+    for seen in looks:
+        for text, p in seen.texts:
+            shares[text] = shares.get(text, 0.0) + p / len(looks)
+    texts = sorted(shares.items(), key=lambda item: -item[1])[:BEAM]
+    best = max(looks, key=lambda seen: dict(seen.texts).get(texts[0][0], 0.0))
+    issuers = _mean([seen.characters.region_log_probs for seen in looks])
     plausible = sum(seen.characters.plausible for seen in looks) / len(looks)
-    characters = replace(best.characters, region_log_probs=shares, plausible=plausible)
-    return replace(best, characters=characters, regions=region_shares(shares, characters.regions))
+    characters = replace(best.characters, region_log_probs=issuers, plausible=plausible)
+    return replace(best, characters=characters, texts=texts, regions=region_shares(issuers, characters.regions))
+
+
+def look_closer(ocr: Ocr, detector: Detector, frame: NDArray[np.uint8], box: NDArray[np.float32]) -> tuple[Look, Quad]:
+    """A look at a plate of which the box x0 y0 x1 y1 px is known: at the whole of it, and, where that leaves doubt, at
+    the corners that the detector finds in it. Also the quad of the surer one, (4, 2) px of the frame."""
+    quad = box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2)
+    whole = look(ocr, frame, quad)
+    if whole.confidence >= CERTAIN:
+        return whole, quad
+    (left, top), (right, bottom) = np.maximum(box[:2].astype(int), 0), np.ceil(box[2:]).astype(int)
+    crop = frame[top:bottom, left:right]
+    border = int(_AROUND * crop.shape[1])
+    padded = np.asarray(cv2.copyMakeBorder(crop, border, border, border, border, cv2.BORDER_REPLICATE), np.uint8)
+    moved = np.array([left - border, top - border], np.float32)
+    for found in detector.detect(to_grey(padded)):
+        if iou(found.box + np.tile(moved, 2), box) >= _SAME:
+            closer = look(ocr, padded, found.quad)
+            surer = found.quad + moved if closer.confidence > whole.confidence else quad
+            return _together([whole, closer]), surer
+    return whole, quad
 
 
 def region_shares(log_probs: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, float]:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.reading.bundle import load_bundle
-from edge.reading.detector import Detection, Detector
-from edge.reading.look import look
+from edge.reading.detector import Detector
+from edge.reading.look import Look, look, look_closer
 from edge.reading.ocr import Characters, Ocr, character_confidence
-from edge.reading.rectify import plate_height
+from edge.reading.rectify import plate_height, to_grey
 from edge.reading.region import fitting
 from edge.record import Alternative, NoRead, PlateText, Quality
 
@@ -90,14 +90,14 @@ class PlateReader:
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         """image: (H, W) grey or (H, W, 3) BGR uint8."""
         started = time.perf_counter()
-        grey = _grey(image)
+        grey = to_grey(image)
         found = self._detector.detect(grey)
         brightness = self._detector.brightness
         plates, unread = list[FramePlate](), list[FramePlate]()
         for candidate in found[:MAX_READ]:
             if plates and candidate.score < DOUBTFUL:
                 break
-            plate = self._read(image, candidate, brightness)
+            plate = _plate(look(self._ocr, image, candidate.quad), candidate.quad, candidate.score, brightness)
             if evidence(plate.score, plate.text, plate.confidence, plate.characters.plausible) >= self._least_evidence:
                 plates.append(plate)
             elif plate.score >= LIKELY:
@@ -105,32 +105,32 @@ class PlateReader:
         return _reading(plates, unread, brightness, image, started)
 
     def read_crop(self, image: NDArray[np.uint8]) -> FrameReading:
-        """As read_frame, of an image that is one plate, edge to edge."""
+        """As read_frame, of an image that is one plate, edge to edge; turned in it, or straight."""
         started = time.perf_counter()
         height, width = image.shape[:2]
-        quad = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-        plate = self._read(image, Detection(1.0, quad[[0, 2]].reshape(4), quad), float(_grey(image).mean()))
-        return _reading([plate], [], float(plate.quality.brightness or 0), image, started)
+        seen, quad = look_closer(self._ocr, self._detector, image, np.array([0, 0, width, height], np.float32))
+        brightness = float(to_grey(image).mean())
+        return _reading([_plate(seen, quad, 1.0, brightness)], [], brightness, image, started)
 
-    def _read(self, frame: NDArray[np.uint8], found: Detection, brightness: float) -> FramePlate:
-        seen = look(self._ocr, frame, found.quad)
-        best, confidence = seen.texts[0]
-        region = next(iter(seen.regions))
-        quality = _quality(_grey(seen.flat), found.quad, brightness)
-        return FramePlate(
-            text=PlateText(best),
-            confidence=confidence,
-            chars=character_confidence(seen.texts),
-            alternatives=tuple(Alternative(PlateText(text), p) for text, p in seen.texts[1:] if text),
-            quad=found.quad,
-            region=region,
-            region_confidence=seen.regions[region],
-            syntax=fitting(best, region),
-            score=found.score,
-            quality=quality,
-            characters=seen.characters,
-            no_read=None if best and confidence >= LEAST_CONFIDENCE else why_unread(quality),
-        )
+
+def _plate(seen: Look, quad: NDArray[np.float32], score: float, brightness: float) -> FramePlate:
+    best, confidence = seen.texts[0]
+    region = next(iter(seen.regions))
+    quality = _quality(to_grey(seen.flat), quad, brightness)
+    return FramePlate(
+        text=PlateText(best),
+        confidence=confidence,
+        chars=character_confidence(seen.texts),
+        alternatives=tuple(Alternative(PlateText(text), p) for text, p in seen.texts[1:] if text),
+        quad=quad,
+        region=region,
+        region_confidence=seen.regions[region],
+        syntax=fitting(best, region),
+        score=score,
+        quality=quality,
+        characters=seen.characters,
+        no_read=None if best and confidence >= LEAST_CONFIDENCE else why_unread(quality),
+    )
 
 
 def evidence(score: float, text: str, confidence: float, plausible: float) -> float:
@@ -170,10 +170,6 @@ def _reading(
         reason = NoRead.TOO_DARK if brightness < TOO_DARK else NoRead.NO_PLATE
     ms = (time.perf_counter() - started) * 1e3
     return FrameReading(tuple(plates), reason, ms, brightness, image.shape[1], image.shape[0])
-
-
-def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def _quality(grey: NDArray[np.uint8], quad: NDArray[np.float32], brightness: float) -> Quality:

@@ -50,3 +50,8 @@ def _averaged(
     target = np.maximum(np.rint((high - low) / shrink), 1).astype(int)
     small = cv2.resize(part, (int(target[0]), int(target[1])), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8), ((quad - low) * (target / (high - low))).astype(np.float32)
+
+
+def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W) of (H, W) or (H, W, 3) BGR uint8."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)

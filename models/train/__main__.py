@@ -210,7 +210,7 @@ def evaluate(
     from models.train import reliability
     from models.train.photos import development
 
-    reads = scores.read_all(scores.load_ocr(models), development(plates))
+    reads = scores.read_all(scores.load_ocr(models), development(plates), scores.load_detector(models))
     if as_json:
         for read in reads:
             print(json.dumps({"set": read.photo.name, "exact": read.exact, "folded": read.folded,

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from edge.reading.bundle import Model
-from edge.reading.look import look
+from edge.reading.detector import Detector
+from edge.reading.look import look, look_closer
 from edge.reading.ocr import Ocr, beam_search, character_confidence
 from edge.reading.runtime import Network
 from models.train import views
@@ -66,23 +67,33 @@ def fold(text: str) -> str:
     return text.translate(_FOLD)
 
 
-def read(ocr: Ocr, plate: Labelled) -> Seen:
-    """A labelled plate read as the daemon reads it, its box taken for its corners."""
+def read(ocr: Ocr, plate: Labelled, detector: Detector | None = None) -> Seen:
+    """A labelled plate read as `sealane read --crop` reads it; without a detector its box is taken for its corners."""
     x, y, w, h = plate.box
-    seen = look(ocr, plate.picture, np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32))
+    box = np.array([x, y, x + w, y + h], np.float32)
+    if detector is None:
+        seen = look(ocr, plate.picture, box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2))
+    else:
+        seen, _ = look_closer(ocr, detector, plate.picture, box)
     (text, confidence), (region, probability) = seen.texts[0], next(iter(seen.regions.items()))
     return Seen(text, confidence, character_confidence(seen.texts), region, probability)
 
 
-def read_all(ocr: Ocr, photos: Iterable[Photo]) -> list[Read]:
+def read_all(ocr: Ocr, photos: Iterable[Photo], detector: Detector | None = None) -> list[Read]:
     """Read every photograph, cut by its labelled box."""
-    return [Read(**asdict(read(ocr, photo.plate)), photo=photo) for photo in photos]
+    return [Read(**asdict(read(ocr, photo.plate, detector)), photo=photo) for photo in photos]
 
 
 def load_ocr(models: Path) -> Ocr:
     """The reader of a folder of models as the daemon runs it, on one thread."""
     entry = json.loads((models / "manifest.json").read_text())["ocr"]
     return Ocr(Model(Network((models / entry["file"]).read_bytes(), threads=1), entry))
+
+
+def load_detector(models: Path) -> Detector | None:
+    """The detector of a folder of models, or None where there is only a reader."""
+    entry = json.loads((models / "manifest.json").read_text()).get("detector")
+    return Detector(Model(Network((models / entry["file"]).read_bytes(), threads=1), entry)) if entry else None
 
 
 def table(reads: list[Read]) -> list[tuple[str, ...]]:

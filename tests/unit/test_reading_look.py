@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.reading.look import HOPELESS, SURE, TIGHTER, TURNED, look
+from edge.reading.detector import Detection
+from edge.reading.look import CERTAIN, HOPELESS, SURE, TIGHTER, TURNED, look, look_closer
 from edge.reading.ocr import Characters
 from tests.reading_rigs import characters
 
@@ -39,7 +40,47 @@ def test_a_doubtful_plate_is_looked_at_until_one_look_is_sure() -> None:
     ocr = _ocr(characters("AB12CDE", sure=0.9), characters("XY12CDE", sure=0.93), characters("AB12CDF", sure=0.999))
     seen = look(ocr, FRAME, QUAD)
     assert (seen.texts[0][0], ocr.looks) == ("AB12CDF", 3)
-    assert seen.confidence >= SURE
+
+
+def test_one_sure_look_among_doubtful_ones_is_a_doubtful_one() -> None:
+    ocr = _ocr(characters("AB12CDE", sure=0.9), characters("XY12CDE", sure=0.9), characters("AB12CDF", sure=0.999))
+    assert 0.3 < look(ocr, FRAME, QUAD).confidence < SURE
+
+
+def test_looks_that_agree_are_as_sure_as_each_and_show_the_surest() -> None:
+    ocr = _ocr(characters("AB12CDE", sure=0.95), characters("AB12CDE", sure=0.999))
+    seen = look(ocr, FRAME, QUAD)
+    assert seen.texts[0][0] == "AB12CDE"
+    assert 0.95**7 < seen.confidence < 0.999**7
+    assert np.exp(seen.characters.log_probs).max(1).min() == pytest.approx(0.999, abs=1e-3)
+
+
+def _detector(*boxes: tuple[float, float, float, float]) -> Any:
+    """A detector that always finds these boxes, as plates that rise to the right."""
+    found = []
+    for x0, y0, x1, y1 in boxes:
+        quad = np.array([[x0, y0 + 5], [x1, y0], [x1, y1 - 5], [x0, y1]], np.float32)
+        found.append(Detection(0.9, np.array([x0, y0, x1, y1], np.float32), quad))
+    return SimpleNamespace(detect=lambda _: found)
+
+
+BOX = QUAD[[0, 2]].reshape(4)
+
+
+def test_a_plate_known_by_its_box_is_read_at_the_corners_found_in_it_where_that_is_surer() -> None:
+    ocr = _ocr(*(characters("AB12CDE", sure=0.9) for _ in range(4)), characters("AB12CDE", sure=0.999))
+    around = 0.35 * (BOX[2] - BOX[0])
+    seen, quad = look_closer(ocr, _detector((0, 0, 30, 9), (around, around, around + 160, around + 40)), FRAME, BOX)
+    assert seen.texts[0][0] == "AB12CDE"
+    assert quad.tolist() == [[100, 85], [260, 80], [260, 115], [100, 120]]
+
+
+def test_no_corners_are_looked_for_where_the_box_will_do_nor_taken_from_elsewhere() -> None:
+    seen, quad = look_closer(_ocr(characters("AB12CDE", sure=0.999)), None, FRAME, BOX)  # type: ignore[arg-type]
+    assert seen.confidence > CERTAIN
+    assert quad.tolist() == QUAD.tolist()
+    ocr = _ocr(*(characters("AB12CDE", sure=0.9) for _ in range(4)))
+    assert look_closer(ocr, _detector((0, 0, 30, 9)), FRAME, BOX)[1].tolist() == QUAD.tolist()
 
 
 def test_the_surest_of_doubtful_looks_counts() -> None:
