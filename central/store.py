@@ -205,10 +205,8 @@ class Store:
             query = query.where(_messages.c.epoch == epoch)
         after = "", "", 0
         while True:
-            with self._begin() as db:
-                rows = db.execute(query.where(sa.tuple_(*columns) > sa.tuple_(*after))).all()
-            for row in rows:
-                yield Stored(*row)
+            rows = self._stored(query.where(sa.tuple_(*columns) > sa.tuple_(*after)))
+            yield from rows
             if len(rows) < ROWS_A_STEP:
                 return
             after = rows[-1].lane, rows[-1].epoch, rows[-1].seq
@@ -217,11 +215,15 @@ class Store:
         """The next messages in the order of their coming, beyond the place `after` (of the last one handed out)."""
         columns = _messages.c.received_ns, _messages.c.lane, _messages.c.epoch, _messages.c.seq
         query = sa.select(_messages.c.lane, _messages.c.epoch, _messages.c.seq, columns[0], _messages.c.sealed)
+        return self._stored(query.where(sa.tuple_(*columns) > sa.tuple_(*after)).order_by(*columns).limit(ROWS_A_STEP))
+
+    def _stored(self, query: sa.Select[Any]) -> list[Stored]:
         with self._begin() as db:
-            rows = db.execute(
-                query.where(sa.tuple_(*columns) > sa.tuple_(*after)).order_by(*columns).limit(ROWS_A_STEP)
-            )
-            return [Stored(*row) for row in rows]
+            found = [Stored(*row) for row in db.execute(query)]
+        for one in found:
+            if not isinstance(one.sealed, bytes):  # SQLite keeps text in a column of bytes
+                raise StoreFailed(f"{one.lane} {one.epoch} {one.seq} is text: somebody else wrote to this store")
+        return found
 
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""

@@ -189,6 +189,16 @@ def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
         Store(str(tmp_path / "junk"))
 
 
+def test_text_in_place_of_a_message_is_an_error_of_the_store(store: Store, tmp_path: Path) -> None:
+    store.add(TEN, 1)
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute("UPDATE messages SET sealed = 'no bytes' WHERE seq = 4")
+    with pytest.raises(StoreFailed, match="somebody else wrote"):
+        list(store.messages())
+    with pytest.raises(StoreFailed, match="somebody else wrote"):
+        store.received()
+
+
 def test_a_store_of_another_version_is_refused(store: Store, tmp_path: Path) -> None:
     store.close()
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
