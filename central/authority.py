@@ -39,6 +39,8 @@ app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm,
 
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
 RENEW_DAYS = 60
+SOON = datetime.timedelta(days=60)
+"""Before the policy ends, `sign --fresh` says so."""
 MAX_MODEL_BYTES = 64 << 20
 PUBLISHED_AT_ONCE = 20
 NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
@@ -283,7 +285,13 @@ def sign(
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
         repository.freshen(online, _now())
-        typer.echo("signed as fresh")
+        typer.echo(f"signed as fresh until {repository.fresh_until:%Y-%m-%d}")
+        if repository.policy_until is not None and repository.policy_until < _now() + SOON:
+            typer.echo(
+                f"the policy itself ends on {repository.policy_until:%Y-%m-%d}, and this key can't prolong it: run "
+                "`sealane authority sign` before, with the targets key",
+                err=True,
+            )
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
     policy = repository.publish(targets, online, _now(), force=force)
@@ -340,9 +348,11 @@ def status(folder: Folder) -> None:
     )
     if repository.fresh_until is not None:
         console.print(f"fresh until {repository.fresh_until:%Y-%m-%d}: sign again before")
-    console.print(
-        "no policy is signed yet" if policy is None else f"policy {policy.version} of {policy.issued:%Y-%m-%d}"
-    )
+    if policy is None:
+        console.print("no policy is signed yet")
+    else:
+        until = f", until {repository.policy_until:%Y-%m-%d}" if repository.policy_until is not None else ""
+        console.print(f"policy {policy.version} of {policy.issued:%Y-%m-%d}{until}")
     table = Table("role", "name", "fingerprint", "from", "until", "", box=None)
     listed: list[tuple[str, str, Recipient | Collector | LaneKey]] = [
         *(("recipient", one.note, one) for one in draft.recipients),

@@ -113,8 +113,12 @@ class Repository:
     @property
     def fresh_until(self) -> datetime.datetime | None:
         """When lanes begin to say that the owner is silent."""
-        path = self._metadata / "timestamp.json"
-        return Metadata.from_file(str(path)).signed.expires if path.exists() else None
+        return self._expires("timestamp")
+
+    @property
+    def policy_until(self) -> datetime.datetime | None:
+        """When lanes begin to say so all the same, until a policy is signed with the targets key."""
+        return self._expires("targets")
 
     @property
     def policy(self) -> Policy | None:
@@ -279,6 +283,10 @@ class Repository:
         if not result:
             raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
         _write(self._metadata / f"{role}.json", metadata.to_bytes())
+
+    def _expires(self, role: str) -> datetime.datetime | None:
+        path = self._metadata / f"{role}.json"
+        return Metadata.from_file(str(path)).signed.expires if path.exists() else None
 
     def _version(self, role: str) -> int:
         """Of the published metadata; 0 if there is none."""

@@ -490,6 +490,7 @@ def test_status_names_everybody_and_what_the_draft_changes(
     for word in (
         "policy 1",
         "fresh until",
+        ", until ",
         "escrow",
         "lane-1",
         "collector",
@@ -498,6 +499,17 @@ def test_status_names_everybody_and_what_the_draft_changes(
     ):
         assert word in shown
     assert os.linesep in shown
+
+
+def test_who_signs_freshness_alone_hears_in_time_that_the_policy_ends(
+    owner: Owner, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=280)
+    assert "the policy itself ends" not in authority("sign", owner.folder, "--fresh")
+    monkeypatch.setattr("central.authority._now", lambda: later)
+    assert "the policy itself ends" not in authority("sign", owner.folder, "--fresh")
+    monkeypatch.setattr("central.authority._now", lambda: later + datetime.timedelta(days=40))
+    assert "the policy itself ends" in authority("sign", owner.folder, "--fresh")
 
 
 def test_the_daemon_itself_goes_by_the_policy_and_signs_that_it_changed(owner: Owner, tmp_path: Path) -> None:
