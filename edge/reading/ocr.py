@@ -94,11 +94,12 @@ def beam_search(log_probs: NDArray[np.float32], alphabet: str) -> Candidates:
     Speech Recognition using Bi-Directional Recurrent DNNs", 2014, algorithm 1 without a language model.
     """
     probs = np.exp(log_probs)
-    probs[:, :-1][probs[:, :-1] < LEAST] = 0
+    followed: list[list[tuple[str, float]]] = [[] for _ in probs]
+    steps, indexes = np.nonzero(probs[:, :-1] >= LEAST)
+    for step, index, p in zip(steps.tolist(), indexes.tolist(), probs[steps, indexes].tolist(), strict=True):
+        followed[step].append((alphabet[index], p))
     beams: dict[str, tuple[float, float]] = {"": (1.0, 0.0)}  # text -> probability ending in blank, in its last symbol
-    for row in probs:
-        blank = float(row[-1])
-        symbols = [(alphabet[i], float(row[i])) for i in np.flatnonzero(row[:-1])]
+    for blank, symbols in zip(probs[:, -1].tolist(), followed, strict=True):
         grown: dict[str, tuple[float, float]] = {}
         for text, (in_blank, in_symbol) in beams.items():
             old = grown.get(text, (0.0, 0.0))

@@ -3,6 +3,7 @@
 Sources: the issuers' published formats as models/train/render draws them, separators left out.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 PREFERENCE = 4.0
@@ -62,12 +63,23 @@ FORMATS: Mapping[str, str] = {
 }  # fmt: skip
 """Issuer -> patterns: "@" a letter, "#" a digit, anything else itself."""
 
-_PATTERNS = {region: tuple(patterns.split()) for region, patterns in FORMATS.items()}
+_SYMBOLS = {"@": "[A-Z]", "#": "[0-9]"}
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile("".join(_SYMBOLS.get(symbol, symbol) for symbol in pattern))
+
+
+_PATTERNS = {
+    region: {pattern: _compiled(pattern) for pattern in patterns.split()} for region, patterns in FORMATS.items()
+}
+_ANY = {region: re.compile("|".join(one.pattern for one in each.values())) for region, each in _PATTERNS.items()}
 
 
 def fitting(text: str, region: str) -> str | None:
     """The first of an issuer's patterns that `text` fits, or None."""
-    return next((pattern for pattern in _PATTERNS.get(region, ()) if _fits(text, pattern)), None)
+    known = _PATTERNS.get(region, {})
+    return next((pattern for pattern, compiled in known.items() if compiled.fullmatch(text)), None)
 
 
 def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -81,12 +93,5 @@ def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]
 
 
 def _preference(text: str, regions: Mapping[str, float]) -> float:
-    share = sum(p for region, p in regions.items() if fitting(text, region) is not None)
+    share = sum(p for region, p in regions.items() if region in _ANY and _ANY[region].fullmatch(text))
     return 1 + (PREFERENCE - 1) * share
-
-
-def _fits(text: str, pattern: str) -> bool:
-    return len(text) == len(pattern) and all(
-        symbol.isalpha() if wanted == "@" else symbol.isdigit() if wanted == "#" else symbol == wanted
-        for symbol, wanted in zip(text, pattern, strict=True)
-    )

@@ -19,7 +19,7 @@ from edge.reading.look import look
 from edge.reading.ocr import Ocr
 from edge.reading.reader import MAX_READ, evidence
 from models.benchmark.score import FOUND, WIDE_PX
-from models.train.negatives import HELD_OUT_SCENES, TOUCHED
+from models.train.negatives import HELD_OUT_SCENES, PARTLY_LABELLED, TOUCHED
 from models.train.photos import is_held_out
 from models.train.scene import SCENE_SETS, Grey, load_scenes
 from models.train.sheet import tiled
@@ -46,13 +46,15 @@ class Level:
 def propose(models: Path, plates: Path) -> Iterator[list[Candidate]]:
     """The candidates of one training scene after the other; `Candidate.plate` counts on over the scenes.
 
-    Only scenes are taken whose false proposals the reader was not taught to refuse (see negatives.py).
+    Only scenes are taken whose false proposals the reader was not taught to refuse, of sets with every plate labelled
+    (see negatives.py).
     Candidates on plates that are narrower than WIDE_PX, or must not be judged, are left out.
     """
     bundle = load_bundle(models, threads=1)
     detector, ocr = Detector(bundle.detector), Ocr(bundle.ocr)
     number = 0
-    for scene in load_scenes(plates, dev=False, sets=SCENE_SETS, max_side=4096):
+    sets = [name for name in SCENE_SETS if name not in PARTLY_LABELLED]
+    for scene in load_scenes(plates, dev=False, sets=sets, max_side=4096):
         if not is_held_out(scene.name, one_in=HELD_OUT_SCENES):
             continue
         wide = [box for box in scene.boxes if box[2] - box[0] >= WIDE_PX]
