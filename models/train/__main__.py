@@ -71,10 +71,10 @@ def ocr(
     """Train the reader (about 2 hours)."""
     from numpy.random import default_rng
 
-    from models.train import checkpoint, negatives, selftaught
+    from models.train import checkpoint, negatives, selftaught, views
     from models.train.evaluate import load_ocr
     from models.train.exchanged import exchanged
-    from models.train.net import PlateNet
+    from models.train.net import PlateNet, likeliest
     from models.train.ocr import Schedule, train
     from models.train.photos import training, unread
     from models.train.pool import pool_parts
@@ -95,7 +95,8 @@ def ocr(
             net = PlateNet()
             net.load_state_dict(checkpoint.load(start_from))
             known = [photo for found in kinds.values() for photo in found if photo.plate.text]
-            kinds["with characters exchanged"] = exchanged(net.eval(), known, EXCHANGED, default_rng(1))
+            steps = likeliest(net.eval(), (views.straight(photo.plate) for photo in known))
+            kinds["with characters exchanged"] = exchanged(known, steps, EXCHANGED, default_rng(1))
         for kind, found in kinds.items():
             console.print(f"{len(found):6} {kind}")
             photos += found

@@ -6,15 +6,15 @@ places with letters and digits with digits, so that each text keeps its syntax.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.train import views
-from models.train.net import ALPHABET, BLANK, COLUMNS, PlateNet
 from models.train.photos import Photo
 from models.train.pool import Labelled
 
@@ -22,7 +22,7 @@ Image = NDArray[np.uint8]
 Spans = list[tuple[float, float]]
 """Left and right end of each character, px of the plate's picture."""
 
-_BATCH = 64
+_FEWEST = 3
 _ALIKE = 1.45
 """How many times as wide as the other one of two characters may be that change places."""
 _BANDS = {True: (0.2, 0.82), False: (-0.02, 1.02)}
@@ -33,47 +33,35 @@ _WEIGHT = 0.6
 """Of an exchanged plate beside the one it was made of."""
 
 
-def exchanged(net: PlateNet, photos: list[Photo], times: int, rng: np.random.Generator) -> list[Photo]:
-    """Up to `times` other versions of every photograph of one line that `net` reads as it is labelled."""
+def exchanged(photos: list[Photo], steps: Iterable[str], times: int, rng: np.random.Generator) -> list[Photo]:
+    """Up to `times` other versions of every photograph of one line that is read as it is labelled.
+
+    steps: what a network reads in each photograph's straight cut, a symbol a step, " " for blank, two rows end to end.
+    """
     made = []
-    for start in range(0, len(photos), _BATCH):
-        some = photos[start : start + _BATCH]
-        for photo, spans in zip(some, _spans(net, [photo.plate for photo in some]), strict=True):
-            if spans is None:
-                continue
-            for _ in range(times):
-                if (plate := _mixed(rng, photo.plate, spans)) is not None:
-                    made.append(replace(photo, plate=plate, weight=_WEIGHT * photo.weight))
+    for photo, read in zip(photos, steps, strict=True):
+        if (spans := _spans(read, photo.plate)) is None:
+            continue
+        for _ in range(times):
+            if (plate := _mixed(rng, photo.plate, spans)) is not None:
+                made.append(replace(photo, plate=plate, weight=_WEIGHT * photo.weight))
     return made
 
 
-def _spans(net: PlateNet, plates: list[Labelled]) -> list[Spans | None]:
-    """Where the characters of each stand by the network's own word; None where it reads something else or two lines."""
-    cuts = np.stack([views.straight(plate) for plate in plates]).transpose(0, 3, 1, 2)
-    with torch.no_grad():
-        best = net(torch.from_numpy(cuts).float().div(255))[0].argmax(2).numpy()
-    return [_of_steps(steps, plate) for steps, plate in zip(best, plates, strict=True)]
-
-
-def _of_steps(steps: NDArray[np.int64], plate: Labelled) -> Spans | None:
-    runs: list[list[int]] = []
-    for step, symbol in enumerate(steps):
-        if symbol == BLANK:
-            continue
-        if runs and runs[-1][-1] == step - 1 and steps[step - 1] == symbol:
-            runs[-1].append(step)
-        else:
-            runs.append([step])
-    text = "".join(ALPHABET[steps[run[0]]] for run in runs)
-    if text != plate.text or len(text) < 3 or runs[0][0] // COLUMNS != runs[-1][-1] // COLUMNS:
+def _spans(steps: str, plate: Labelled) -> Spans | None:
+    """Where the plate's characters stand; None where another text is read, or two lines."""
+    runs = [(found.start(), found.end()) for found in re.finditer(r"([^ ])\1*", steps)]
+    columns = len(steps) // 2
+    if "".join(steps[start] for start, _ in runs) != plate.text or len(runs) < _FEWEST:
+        return None
+    if runs[0][0] // columns != (runs[-1][1] - 1) // columns:
         return None
     x, _, w, _ = plate.box
-    column = w * (1 + 2 * views.MARGIN) / COLUMNS
-    middles = [x - views.MARGIN * w + (float(np.mean(run)) % COLUMNS + 0.5) * column for run in runs]
-    if min(b - a for a, b in pairwise(middles)) <= 0:
-        return None
-    pitch = float(np.median(np.diff(middles)))
-    reach = [min(pitch, b - a) / 2 for a, b in pairwise(middles)]
+    column = w * (1 + 2 * views.MARGIN) / columns
+    middles = [x - views.MARGIN * w + ((start + end) / 2 % columns) * column for start, end in runs]
+    gaps = [b - a for a, b in pairwise(middles)]
+    pitch = float(np.median(gaps))
+    reach = [min(pitch, gap) / 2 for gap in gaps]
     return [
         (m - left, m + right) for m, left, right in zip(middles, [pitch / 2, *reach], [*reach, pitch / 2], strict=True)
     ]

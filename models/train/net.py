@@ -9,7 +9,11 @@ never learns to read. That head is left out of the model.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.train.pool import NO_PLATE
@@ -57,6 +61,14 @@ class PlateNet(nn.Module):  # type: ignore[misc]
         steps = self.reader(self.trunk[_FINE:](fine)).permute(0, 2, 3, 1).reshape(-1, STEPS, BLANK + 1)
         named = self.names(fine)
         return steps, self.issuer(named).reshape(-1, len(ISSUERS)), self.spelling(named)
+
+
+def likeliest(net: PlateNet, pictures: Iterable[NDArray[np.uint8]]) -> Iterator[str]:
+    """The likeliest symbol of each of the STEPS of each picture (64, 192, 3) BGR, " " for blank."""
+    for picture in pictures:
+        with torch.no_grad():
+            steps, _, _ = net(torch.from_numpy(picture.transpose(2, 0, 1)[None]).float().div(255))
+        yield "".join((*ALPHABET, " ")[symbol] for symbol in steps[0].argmax(1).tolist())
 
 
 class _Residual(nn.Module):  # type: ignore[misc]

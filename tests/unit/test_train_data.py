@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.train import evidence, photos, pool, views
+from models.train.exchanged import exchanged
 from models.train.render import render_plate
 
 
@@ -120,6 +121,27 @@ def test_a_rendered_plate_knows_where_its_issuers_name_is_spelt() -> None:
     for plate in named:
         assert set("".join(letter for letter, _, _ in plate.spelt)) <= set("OHIO")
         assert all(0 < x < 1 and 0 < y < 1 for _, x, y in plate.spelt)
+
+
+def test_characters_change_places_with_their_like_in_picture_and_text_alike() -> None:
+    grey = {"A": 40, "B": 80, "C": 120, "1": 160, "2": 200, "3": 240}
+    picture = np.zeros((30, 192, 3), np.uint8)
+    for i, char in enumerate("ABC123"):
+        picture[:, i * 32 : i * 32 + 32] = grey[char]
+    plate = pool.Labelled(picture, (0, 0, 192, 30), "ABC123", frozenset({"FR"}), ("FRANCE",))
+    photo = photos.Photo("set", plate, cropped=True, weight=2.0)
+    middles = [round((views.MARGIN * 192 + 32 * i + 16) / (192 * (1 + 2 * views.MARGIN)) * 48) for i in range(6)]
+    row = "".join("ABC123"[middles.index(step)] if step in middles else " " for step in range(48))
+    made = exchanged([photo, photo], [row + " " * 48, "XYZ" + " " * 93], 4, np.random.default_rng(2))
+    assert len(made) == 4
+    for other in made:
+        text = other.plate.text or ""
+        assert sorted(text[:3]) == list("ABC")
+        assert sorted(text[3:]) == list("123")
+        assert text != "ABC123"
+        shown = other.plate.picture[15, 16::32, 0]
+        assert [int(value) for value in shown] == [grey[char] for char in text]
+        assert (other.plate.regions, other.plate.names, other.weight) == (frozenset(), (), 1.2)
 
 
 def test_letters_move_with_the_plate_into_a_view() -> None:
