@@ -63,16 +63,18 @@ def look(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
 
 
 def _together(looks: Sequence[Look]) -> Look:
-    """The mean of the looks' words, told of the look that is surest of the likeliest text.
+    """The mean of the looks' words, each weighed by the square of how sure it is, told of the look that is surest of
+    the likeliest text.
 
     One sure look among doubtful ones is a doubtful one: of several, some look is always sure of something.
     """
     if len(looks) == 1:
         return looks[0]
+    weights = [seen.confidence**2 for seen in looks]
     shares: dict[str, float] = {}
-    for seen in looks:
+    for seen, weight in zip(looks, weights, strict=True):
         for text, p in seen.texts:
-            shares[text] = shares.get(text, 0.0) + p / len(looks)
+            shares[text] = shares.get(text, 0.0) + p * weight / sum(weights)
     texts = sorted(shares.items(), key=lambda item: -item[1])[:BEAM]
     best = max(looks, key=lambda seen: dict(seen.texts).get(texts[0][0], 0.0))
     issuers = _mean([seen.characters.region_log_probs for seen in looks])

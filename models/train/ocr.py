@@ -47,7 +47,7 @@ class Difficulty:
         if of != len(self._cost):
             self._cost = np.full(of, _MOST)
         hard = round(size * HARD_SHARE)
-        shares = self._cost if base is None else self._cost * base
+        shares = self._cost.copy() if base is None else self._cost * base  # `learn` runs in another thread
         return np.concatenate(
             [rng.choice(of, size - hard, p=base), rng.choice(of, hard, p=shares / shares.sum())]
         ).astype(np.int64)
@@ -135,9 +135,15 @@ def batches(
 
     hardest: of the photographs, and of the rendered plates; plain: the share of views through good optics.
     """
-    ahead: queue.Queue[Batch] = queue.Queue(maxsize=4)
+    ahead: queue.Queue[Batch | Exception] = queue.Queue(maxsize=4)
 
     def work() -> None:
+        try:
+            draw()
+        except Exception as error:  # noqa: BLE001 - raised again where the batches are waited for
+            ahead.put(error)
+
+    def draw() -> None:
         rng = np.random.default_rng()
         weights = _weights(photos)
         from_photos = round(size * photo_share) if photos else 0
@@ -161,7 +167,9 @@ def batches(
     cv2.setNumThreads(1)
     threading.Thread(target=work, name="views", daemon=True).start()
     while True:
-        yield ahead.get(timeout=300)
+        if isinstance(batch := ahead.get(), Exception):
+            raise batch
+        yield batch
 
 
 def train(
