@@ -40,7 +40,7 @@ from models.train.scene import (
 WIDTH, HEIGHT = 576, 384
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""
 CALIBRATION = 100
-THRESHOLD = 0.2
+THRESHOLD = 0.3
 """Score from which a detection is a candidate; the reader decides by its text as well."""
 EVIDENCE = 0.5
 """What a plate needs until it is fitted (see evidence.py)."""
