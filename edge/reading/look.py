@@ -70,7 +70,7 @@ def _together(looks: Sequence[Look]) -> Look:
     """
     if len(looks) == 1:
         return looks[0]
-    weights = [seen.confidence**2 for seen in looks]
+    weights = [max(seen.confidence, 1e-6) ** 2 for seen in looks]  # so that their sum is never nothing
     shares: dict[str, float] = {}
     for seen, weight in zip(looks, weights, strict=True):
         for text, p in seen.texts:
