@@ -12,7 +12,7 @@ from edge.reading.ocr import BEAM, Candidates, Characters, Ocr, beam_search
 from edge.reading.rectify import rectify, to_grey
 from edge.reading.region import ranked
 
-HOPELESS, SURE = 0.05, 0.9
+HOPELESS, SURE = 0.05, 0.8
 """Between these probabilities of its text a plate is looked at again: below, it hardly is one, and looks cost time."""
 REGIONS_WEIGHED = 8
 """Most probable issuers whose formats may prefer one text to another."""

@@ -10,7 +10,7 @@ import argparse
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from models.train.scene import (
     drawn_backdrops,
     load_scenes,
     load_textures,
+    render_signs,
     render_textures,
 )
 
@@ -48,8 +49,8 @@ CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
 BATCH_PIXELS = 5 * 448 * 320
 BACKDROPS = 400
-RENDERED = 5000
-"""Distinct rendered plates that scenes are made of."""
+RENDERED, SIGNS = 5000, 3000
+"""Distinct rendered plates that scenes are made of, and distinct signs."""
 FINISH, FINISH_UNTOUCHED = 0.6, 0.75
 """From this share of the training on, so large a share of the photographs is left as it is: pasted plates teach corners
 and variety, and are easier to tell from their surroundings than real ones."""
@@ -84,7 +85,7 @@ class DetectorNet(nn.Module):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(_conv(1, 16, 2), _stage(16, 24, 1))
+        self.stem = nn.Sequential(_conv(1, 16, 2), _stage(16, 24, 0))
         self.down8 = _stage(24, 48, 2)
         self.down16 = _stage(48, 96, 3)
         self.down32 = _stage(96, 128, 2)
@@ -275,21 +276,23 @@ def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
             partial.replace(state_file)
 
 
-def _material(plates: Path | None, out: Path) -> tuple[list[Scene], list[Scene], list[Grey]]:
-    """Scenes, scenes without plates, and flat plates: the training side only; drawn where there are no photographs."""
-    flat = rendered(out / "textures.npz")
+def _material(plates: Path | None, out: Path) -> tuple[list[Scene], list[Scene], list[Grey], list[Grey]]:
+    """Scenes, scenes without plates, flat plates and signs: the training side only; drawn where there are no
+    photographs."""
+    flat = rendered(out / "textures.npz", lambda: render_textures(RENDERED, seed=1))
+    signs = rendered(out / "signs.npz", lambda: render_signs(SIGNS, seed=1))
     if plates is None:
-        return [], list(drawn_backdrops(BACKDROPS, seed=1)), flat
+        return [], list(drawn_backdrops(BACKDROPS, seed=1)), flat, signs
     negatives = load_scenes(plates, dev=False, sets=["neg_coco"])
     scenes = unjudged(CHECKPOINT.parents[2], load_scenes(plates, dev=False))
-    return scenes, negatives, [*load_textures(plates), *flat]
+    return scenes, negatives, [*load_textures(plates), *flat], signs
 
 
-def rendered(file: Path) -> list[Grey]:
-    """Rendered flat plates, drawn once and kept in `file`."""
+def rendered(file: Path, draw: Callable[[], Iterator[Grey]]) -> list[Grey]:
+    """Rendered plates or signs, drawn once and kept in `file`."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(file, *render_textures(RENDERED, seed=1))
+        np.savez_compressed(file, *draw())
     with np.load(file) as stored:
         return [stored[name] for name in stored.files]
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.train.render import RenderedPlate, render_plate, weather
+from models.train.render import SIGN, RenderedPlate, render_plate, render_sign, weather
 from models.train.render.canvas import Letter
 from models.train.render.faces import installed, line
 
@@ -26,6 +26,8 @@ PLATE_W, PLATE_H = 192, 64
 MARGIN_X, MARGIN_Y = 28, 14
 POOL_SHAPE = (PLATE_H + 2 * MARGIN_Y, PLATE_W + 2 * MARGIN_X, 3)
 PART_SIZE = 2000
+SIGNS = 0.06
+"""Share of a pool that is no plate at all."""
 NO_PLATE = "no plate"
 """Stands for an issuer where what is seen is no plate at all."""
 
@@ -76,9 +78,11 @@ def render_pool(folder: Path, count: int, seed: int) -> Iterator[int]:
             pictures = np.empty((PART_SIZE, *POOL_SHAPE), np.uint8)
             rows = []
             for i in range(PART_SIZE):
-                plate = render_plate(rng)
+                sign = rng.random() < SIGNS
+                plate = render_sign(rng) if sign else render_plate(rng)
                 pictures[i] = mount(rng, plate)
-                rows.append({"text": plate.text, "region": plate.region, "spelt": plate.spelt})
+                text, region = (None, NO_PLATE) if sign else (plate.text, plate.region)
+                rows.append({"text": text, "region": region, "spelt": plate.spelt})
             np.save(stem.with_suffix(".npy"), pictures)
             stem.with_suffix(".json").write_text(json.dumps(rows))
         yield (part + 1) * PART_SIZE
@@ -117,11 +121,12 @@ def mount(rng: np.random.Generator, plate: RenderedPlate) -> Image:
         cv2.resize(plate.alpha, (PLATE_W, PLATE_H), interpolation=cv2.INTER_AREA)[..., None].astype(np.float32) / 255
     )
     aspect = plate.image.shape[1] / plate.image.shape[0]
-    if rng.random() < 0.45:
+    framed = plate.style != SIGN
+    if framed and rng.random() < 0.45:
         _frame(rng, ground, aspect, behind=True)
     part = ground[MARGIN_Y : MARGIN_Y + PLATE_H, MARGIN_X : MARGIN_X + PLATE_W]
     part += (small - part) * alpha
-    if aspect < 2.6 and rng.random() < 0.22:
+    if framed and aspect < 2.6 and rng.random() < 0.22:
         _frame(rng, ground, aspect, behind=False)
     return np.clip(ground, 0, 255).astype(np.uint8)
 

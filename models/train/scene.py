@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.train.render import render_plate, weather
+from models.train.render import RenderedPlate, render_plate, render_sign, weather
 
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -26,6 +26,10 @@ SCENE_SETS = ("oi_plates_scene", "ro_scene", "kaggle_cars_scene", "expplates_sce
 TEXTURE_SETS = ("us_state_crop", "us_more_crop")
 MAX_SIDE = 960
 UNTOUCHED = 0.45
+MOST_SIGNS = 3
+"""Signs pasted into one picture at most."""
+SMALLEST_PLATE, SMALLEST_SIGN = 18.0, 36.0
+"""Width of what is pasted, px: a smaller sign can't be told from a plate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,20 @@ def render_textures(count: int, seed: int) -> Iterator[Grey]:
     """Rendered and weathered plates of any issuer, straight on, two millimetres a pixel."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        image = render_plate(rng).image
-        if rng.random() < 0.5:
-            image = weather(rng, image)
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        yield np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+        yield _texture(rng, render_plate(rng))
+
+
+def render_signs(count: int, seed: int) -> Iterator[Grey]:
+    """Signs, drawn alike: what is no plate, and might be taken for one."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield _texture(rng, render_sign(rng))
+
+
+def _texture(rng: np.random.Generator, plate: RenderedPlate) -> Grey:
+    image = weather(rng, plate.image) if rng.random() < 0.5 else plate.image
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def drawn_backdrops(count: int, seed: int) -> Iterator[Scene]:
@@ -138,16 +151,23 @@ def drawn_backdrops(count: int, seed: int) -> Iterator[Scene]:
 class Composer:
     """Endless training samples of one size.
 
-    scenes: photographs with plates, or none; negatives: pictures without; textures: flat plates (grey, tight).
+    scenes: photographs with plates, or none; negatives: pictures without; textures: flat plates (grey, tight); signs:
+    what is pasted as plates are, and is none.
     untouched: the share of photographs that keep their own plates and get no others.
     """
 
     def __init__(
-        self, scenes: Sequence[Scene], negatives: Sequence[Scene], textures: Sequence[Grey], rng: np.random.Generator
+        self,
+        scenes: Sequence[Scene],
+        negatives: Sequence[Scene],
+        textures: Sequence[Grey],
+        signs: Sequence[Grey],
+        rng: np.random.Generator,
     ) -> None:
         self._scenes = scenes
         self._negatives = negatives
         self._textures = textures
+        self._signs = signs
         self._rng = rng
         self._aspects = np.array([t.shape[1] / t.shape[0] for t in textures], np.float32)
         self.untouched = UNTOUCHED
@@ -182,10 +202,21 @@ class Composer:
                     quads[i] = self._replace(image, quads[i], infrared)
                     cornered[i] = True
             wanted = int(rng.integers(1, 4)) if kind > 0.36 else 0
-            added = [q for q in (self._add(image, quads, ignored, infrared) for _ in range(wanted)) if q is not None]
-            if added:
-                quads = np.concatenate([quads, np.stack(added)])
-                cornered = np.concatenate([cornered, np.ones(len(added), np.bool_)])
+            for _ in range(wanted):
+                added = self._add(
+                    image, self._texture(None), quads, ignored, infrared=infrared, smallest=SMALLEST_PLATE
+                )
+                if added is not None:
+                    quads = np.concatenate([quads, added[None]])
+                    cornered = np.append(cornered, True)
+        if not untouched and self._signs:
+            placed = quads
+            for _ in range(int(rng.integers(0, MOST_SIGNS + 1))):
+                sign = self._signs[int(rng.integers(len(self._signs)))]
+                if (
+                    added := self._add(image, sign, placed, ignored, infrared=False, smallest=SMALLEST_SIGN)
+                ) is not None:
+                    placed = np.concatenate([placed, added[None]])
         return Sample(self._degrade(image), quads, cornered, ignored)
 
     def _placement(self, scene: Scene, width: int, height: int) -> NDArray[np.float64]:
@@ -240,14 +271,15 @@ class Composer:
         self._paste(image, texture, new, infrared)
         return new
 
-    def _add(self, image: Grey, quads: Floats, ignored: Floats, infrared: bool) -> Floats | None:
-        """Pastes a plate somewhere free; None if the place drawn is taken."""
+    def _add(
+        self, image: Grey, texture: Grey, quads: Floats, ignored: Floats, *, infrared: bool, smallest: float
+    ) -> Floats | None:
+        """Pastes a plate or a sign somewhere free; None if the place drawn is taken."""
         rng = self._rng
         height, width = image.shape
-        texture = self._texture(None)
         turned = _turned(rng, texture.shape[1] / texture.shape[0], gentle=rng.random() < 0.5)
         x0, y0, x1, y1 = _bounds(turned)
-        size = np.exp(rng.uniform(np.log(18), np.log(min(320, 0.8 * width)))) / (x1 - x0)
+        size = np.exp(rng.uniform(np.log(smallest), np.log(min(320, 0.8 * width)))) / (x1 - x0)
         reach = np.array([(x1 - x0), (y1 - y0)]) * size / 2
         if 2 * reach[1] > 0.8 * height:
             return None

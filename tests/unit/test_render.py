@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from models.train.render import REGIONS, STYLES, Optics, degrade, render_plate, weather
+from models.train.render import REGIONS, SIGN, STYLES, Optics, degrade, render_plate, render_sign, us, weather
 from models.train.render.canvas import Canvas, drawn
 from models.train.render.faces import FaceMissingError, glyph, installed
 from models.train.render.us import ISSUERS
@@ -56,6 +56,22 @@ def test_all_56_united_states_issuers_are_drawn() -> None:
     assert len(ISSUERS) == 56
     assert {f"US-{code}" for code in ISSUERS} <= set(REGIONS)
     assert REGIONS[0] == "unknown"
+
+
+def test_signs_of_many_kinds_bear_nothing_to_read() -> None:
+    rng = np.random.default_rng(4)
+    signs = [render_sign(rng) for _ in range(40)]
+    assert {(sign.text, sign.style) for sign in signs} == {("", SIGN)}
+    assert all(sign.image.shape[:2] == sign.alpha.shape and np.ptp(sign.image) > 50 for sign in signs)
+
+
+def test_a_code_stacked_beside_a_serial_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(us, "_code", lambda _: ["X", "X"])
+    monkeypatch.setattr(us, "_serial", lambda *_: "12 345")
+    monkeypatch.setattr(us, "_old_serial", lambda _: "12 345")
+    monkeypatch.setattr(us, "_vanity", lambda _: "12 345")
+    rng = np.random.default_rng(4)
+    assert {us.render_us(rng, "KS").text for _ in range(60)} == {"12345"}
 
 
 def test_an_unknown_style_is_refused() -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.train import evidence, photos, pool, views
+from models.train import evidence, photos, pool, scene, views
 from models.train.exchanged import exchanged
 from models.train.render import render_plate
 
@@ -94,6 +94,7 @@ def test_views_of_training_plates_are_pictures_of_the_networks_size() -> None:
 
 def test_a_pool_keeps_the_parts_it_has_and_names_every_plate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "PART_SIZE", 3)
+    monkeypatch.setattr(pool, "SIGNS", 0.0)
     assert list(pool.render_pool(tmp_path, 6, seed=1)) == [3, 6]
     times = [part.stat().st_mtime_ns for part in pool.pool_parts(tmp_path)]
     assert list(pool.render_pool(tmp_path, 6, seed=1)) == [3, 6]
@@ -101,6 +102,24 @@ def test_a_pool_keeps_the_parts_it_has_and_names_every_plate(tmp_path: Path, mon
     plates = pool.pool_plates(pool.pool_parts(tmp_path))
     assert len(plates) == 6
     assert all(plate.picture.shape == pool.POOL_SHAPE and plate.text and plate.regions for plate in plates)
+
+
+def test_signs_of_a_pool_are_no_plates_and_teach_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PART_SIZE", 5)
+    monkeypatch.setattr(pool, "SIGNS", 1.0)
+    list(pool.render_pool(tmp_path, 5, seed=1))
+    signs = pool.pool_plates(pool.pool_parts(tmp_path))
+    assert [(sign.text, sign.regions) for sign in signs] == [(None, frozenset({pool.NO_PLATE}))] * 5
+
+
+def test_signs_are_pasted_into_scenes_and_are_no_plates_there() -> None:
+    nothing = np.zeros((0, 4), np.float32)
+    night = scene.Scene(np.zeros((320, 448), np.uint8), nothing, nothing, "", "")
+    board = np.full((40, 100), 255, np.uint8)
+    composer = scene.Composer([], [night], [], [board], np.random.default_rng(1))
+    samples = [composer.sample(448, 320) for _ in range(10)]
+    assert not any(len(sample.quads) for sample in samples)
+    assert any((cv2.GaussianBlur(sample.image, (15, 15), 0) > 60).any() for sample in samples)
 
 
 def test_rows_nobody_transcribed_are_kept_apart(labelled: Path) -> None:

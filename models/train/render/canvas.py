@@ -131,6 +131,15 @@ class Canvas:
                 if "A" <= (letter := text[i].upper()) <= "Z":
                     self.spelt.append((letter, (left + at * width) / self.w, (top + height / 2) / self.h))
 
+    def character(
+        self, face: str, char: str, box: tuple[float, float, float, float], colour: Rgb, relief: float
+    ) -> None:
+        """One character that is no part of the serial, as high as the box and at most as wide, centred in it."""
+        x, y, w, h = box
+        mask = faces.glyph(face, char)
+        wide = min(_wide(mask, h), w)
+        self._stamp(scaled(mask, wide, h), x + (w - wide) / 2, y, colour, relief)
+
     def serial(
         self,
         face: str,

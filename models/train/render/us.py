@@ -111,7 +111,7 @@ def _modern(rng: np.random.Generator, code: str, issuer: Issuer, *, vanity: bool
     text = _vanity(rng) if vanity else _serial(rng, issuer)
     relief = 0.0 if rng.random() < 0.3 else rng.uniform(0.5, 1.2)
     second = _near(rng, _C[str(rng.choice(list("KNRG")))], 14) if light and rng.random() < 0.03 else None
-    _stamp(rng, canvas, text, ink, relief, second, _code(rng) if rng.random() < 0.17 else [])
+    _stamp(rng, canvas, text, ink, relief, second, _code(rng) if rng.random() < 0.2 else [])
     _stickers(rng, canvas)
     if rng.random() < 0.35:
         canvas.border(rng.uniform(2, 4), rng.uniform(1.5, 4), ink if rng.random() < 0.7 else name_ink, 12)
@@ -148,7 +148,7 @@ def _historic(rng: np.random.Generator, code: str, issuer: Issuer) -> RenderedPl
             canvas.words(face, words, place, ink, tracking=_tracking(rng, "block"))
     text = _serial(rng, issuer) if rng.random() < 0.4 else _old_serial(rng)
     centre = canvas.h * (0.42 if not head else 0.58 if not foot else 0.5)
-    beside = [canvas.name, f"{year}"] if aside else _code(rng) if rng.random() < 0.3 else []
+    beside = [canvas.name, f"{year}"] if aside else _code(rng) if rng.random() < 0.4 else []
     _stamp(rng, canvas, text, ink, rng.uniform(0.9, 1.6), None, beside, centre)
     if rng.random() < 0.3:
         _stickers(rng, canvas, small=True)
@@ -189,17 +189,22 @@ def _stamp(
     w = W_MM - 2 * x
     y = (centre if centre is not None else canvas.h / 2 + rng.uniform(-3, 5)) - height / 2
     on_left = rng.random() < 0.8
+    small = face if rng.random() < 0.35 else _one(rng, _DIES + _LABELS)
+    small_ink = ink if rng.random() < 0.8 else _near(rng, _C[str(rng.choice(list("KNRGB")))], 30)
+    wide = rng.uniform(20, 36) * (1.5 if max(map(len, beside), default=0) > 2 else 1.0)
+    between = 0.0
     if beside and count <= 7:
-        small = _one(rng, _DIES + _LABELS)
-        step = height / len(beside)
-        wide = rng.uniform(20, 32) * (1.5 if max(map(len, beside)) > 2 else 1.0)
-        at = x if on_left else x + w - wide
-        share = rng.uniform(0.75, 0.95)
-        small_ink = ink if rng.random() < 0.8 else _near(rng, _C[str(rng.choice(list("KNRGB")))], 30)
-        for i, row in enumerate(beside):
-            canvas.words(small, row, (at, y + i * step, wide, step * share), small_ink)
-        taken = wide + rng.uniform(2, 12)
-        x, w = (x + taken, w - taken) if on_left else (x, w - taken)
+        where = rng.random()
+        if where < 0.15 and groups.count(" ") == 1 and "-" not in groups:
+            between = wide + rng.uniform(4, 12)
+        else:
+            for rows in (beside, _code(rng)) if where > 0.9 else (beside,):
+                _pile(rng, canvas, small, rows, (x if on_left else x + w - wide, y, wide, height), small_ink, relief)
+                taken = wide + rng.uniform(2, 12)
+                x, w = (x + taken, w - taken) if on_left else (x, w - taken)
+                on_left = not on_left
+            if rng.random() < 0.1:
+                groups = f"-{groups}"
     elif count <= 6 and rng.random() < 0.13:
         taken = rng.uniform(45, 85)
         if rng.random() < 0.3:
@@ -213,15 +218,35 @@ def _stamp(
                 spot = rng.uniform([x, y], [x + taken - 14, y + height])
                 _emblem(rng, canvas, float(spot[0]), float(spot[1]), rng.uniform(10, 26))
         x, w = (x + taken, w - taken) if on_left else (x, w - taken)
-    width = min(rng.uniform(27, 36), 250 / max(count, 5), w / max(count * 1.1, 1))
-    space = rng.uniform(26, 54) if marked else rng.uniform(8, 30)
+    width = min(rng.uniform(27, 36), 250 / max(count, 5), (w - between) / max(count * 1.1, 1))
+    space = between or (rng.uniform(26, 54) if marked else rng.uniform(8, 30))
     middles = canvas.serial(
         face, groups, (x, y, w, height), ink, height=height, width=width, gap=rng.uniform(3, 9), space=space,
         relief=relief, spread=float(rng.choice([0, 0, 0.3, 0.8])), stroke=int(rng.choice([-1, 0, 0, 0, 1, 1, 2])),
         second=second,
     )  # fmt: skip
-    if middles and (marked or rng.random() < 0.12):
+    if between:
+        _pile(rng, canvas, small, beside, (middles[0] - wide / 2, y, wide, height), small_ink, relief)
+    elif middles and (marked or rng.random() < 0.12):
         _emblem(rng, canvas, middles[0], y + height / 2, rng.uniform(14, 22) if marked else rng.uniform(8, 14))
+
+
+def _pile(
+    rng: np.random.Generator, canvas: Canvas, face: str, rows: list[str], box: tuple[float, float, float, float],
+    ink: Rgb, relief: float,
+) -> None:  # fmt: skip
+    """Rows of smaller type, one above the other; now and then they step aside or leave some of the height."""
+    x, y, w, h = box
+    tall = h * (rng.uniform(0.9, 1.1) if rng.random() < 0.75 else rng.uniform(0.6, 0.9))
+    top = y + (h - tall) * rng.choice([0.0, 0.5, 1.0])
+    step, share = tall / len(rows), rng.uniform(0.78, 0.96)
+    aside = w * rng.uniform(0.3, 0.5) if len(rows) > 1 and rng.random() < 0.15 else 0.0
+    for i, row in enumerate(rows):
+        place = (x + aside * i / max(len(rows) - 1, 1), top + i * step, w - aside, step * share)
+        if len(row) == 1:
+            canvas.character(face, row, place, ink, relief)
+        else:
+            canvas.words(face, row, place, ink)
 
 
 def _serial(rng: np.random.Generator, issuer: Issuer) -> str:
