@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.reading.bundle import load_bundle
-from edge.reading.detector import Detector
+from edge.reading.detector import Detection, Detector
 from edge.reading.look import Look, look, look_closer
 from edge.reading.ocr import Characters, Ocr, character_confidence
 from edge.reading.rectify import plate_height, to_grey
@@ -19,8 +19,11 @@ from edge.record import Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
 """Candidates of one frame that are read."""
-LEGIBLE, PLAUSIBLE = 2.0, 0.5
-"""How much a certain text, and the reader's own log-odds of a plate, add to the detector's log-odds."""
+LEGIBLE, PLAUSIBLE, WIDE = 2.0, 0.5, 0.6
+"""How much a certain text, the reader's own log-odds of a plate, and a width e times the usual add to the detector's
+log-odds. Fitted by logistic regression on training scenes (see models/train/evidence.py)."""
+USUAL, NARROWEST = 0.2, 0.01
+"""Width of a plate as a share of the frame's: at which it says nothing, and below which it says no more."""
 SHORTEST = 4
 """A shorter text is no evidence: signs, lamps and grilles are read as such."""
 DOUBTFUL = 0.5
@@ -97,8 +100,9 @@ class PlateReader:
         for candidate in found[:MAX_READ]:
             if plates and candidate.score < DOUBTFUL:
                 break
-            plate = _plate(look(self._ocr, image, candidate.quad), candidate.quad, candidate.score, brightness)
-            if evidence(plate.score, plate.text, plate.confidence, plate.characters.plausible) >= self._least_evidence:
+            seen = look(self._ocr, image, candidate.quad)
+            plate = _plate(seen, candidate.quad, candidate.score, brightness)
+            if evidence(candidate, seen, image.shape[1]) >= self._least_evidence:
                 plates.append(plate)
             elif plate.score >= LIKELY:
                 unread.append(plate)
@@ -133,10 +137,18 @@ def _plate(seen: Look, quad: NDArray[np.float32], score: float, brightness: floa
     )
 
 
-def evidence(score: float, text: str, confidence: float, plausible: float) -> float:
-    """What speaks for a plate: the detector's log-odds, the reader's, and how legible it is."""
+def evidence(candidate: Detection, seen: Look, width: int) -> float:
+    """What speaks for a plate in a frame of `width` px: the detector's log-odds and the reader's, how legible it is,
+    and how wide: what is small is more often something else."""
+    text, confidence = seen.texts[0]
     legible = confidence if len(text) >= SHORTEST else 0.0
-    return _log_odds(score) + PLAUSIBLE * _log_odds(plausible) + LEGIBLE * math.sqrt(legible)
+    share = float(candidate.box[2] - candidate.box[0]) / width
+    return (
+        _log_odds(candidate.score)
+        + PLAUSIBLE * _log_odds(seen.characters.plausible)
+        + LEGIBLE * math.sqrt(legible)
+        + WIDE * math.log(max(share, NARROWEST) / USUAL)
+    )
 
 
 def _log_odds(p: float) -> float:

@@ -23,13 +23,10 @@ from edge.reading.bundle import Model
 from edge.reading.detector import STRIDE, Detector, iou
 from edge.reading.runtime import Network
 from models.train import manifest
-from models.train.negatives import unjudged
-from models.train.scene import (
+from models.train.material import (
     SCENE_SETS,
-    Composer,
     Floats,
     Grey,
-    Sample,
     Scene,
     drawn_backdrops,
     load_scenes,
@@ -37,6 +34,8 @@ from models.train.scene import (
     render_signs,
     render_textures,
 )
+from models.train.negatives import unjudged
+from models.train.scene import Composer, Sample
 
 WIDTH, HEIGHT = 576, 384
 """The network's input when it is deployed; training sees smaller canvases at the same scale."""

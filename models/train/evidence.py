@@ -19,9 +19,9 @@ from edge.reading.look import look
 from edge.reading.ocr import Ocr
 from edge.reading.reader import MAX_READ, evidence
 from models.benchmark.score import FOUND, WIDE_PX
+from models.train.material import SCENE_SETS, Grey, load_scenes
 from models.train.negatives import HELD_OUT_SCENES, PARTLY_LABELLED, TOUCHED
 from models.train.photos import is_held_out
-from models.train.scene import SCENE_SETS, Grey, load_scenes
 from models.train.sheet import tiled
 
 
@@ -65,9 +65,8 @@ def propose(models: Path, plates: Path) -> Iterator[list[Candidate]]:
             if best < FOUND and any(iou(proposal.box, box) >= TOUCHED for box in (*scene.boxes, *scene.ignored)):
                 continue
             seen = look(ocr, scene.image, proposal.quad)
-            text, confidence = seen.texts[0]
             plate = number + int(np.argmax(overlaps)) if best >= FOUND else None
-            sure = evidence(proposal.score, text, confidence, seen.characters.plausible)
+            sure = evidence(proposal, seen, scene.image.shape[1])
             found.append(Candidate(sure, plate, _view(scene.image, proposal.box)))
         number += len(wide)
         yield found

@@ -18,9 +18,9 @@ from edge.reading.detector import Detector, iou
 from edge.reading.look import look
 from edge.reading.ocr import Ocr
 from edge.reading.reader import evidence
+from models.train.material import SCENE_SETS, Scene, load_scenes
 from models.train.photos import Photo, context, is_held_out
 from models.train.pool import NO_PLATE, Labelled
-from models.train.scene import SCENE_SETS, Scene, load_scenes
 
 SET = "no plate"
 HELD_OUT_SCENES = 4
@@ -67,6 +67,6 @@ def _proposals(models: Path, scenes: Sequence[Scene]) -> Iterator[tuple[Scene, l
             if any(iou(proposal.box, box) >= TOUCHED for box in (*scene.boxes, *scene.ignored)):
                 continue
             seen = look(ocr, scene.image, proposal.quad)
-            sure = evidence(proposal.score, *seen.texts[0], seen.characters.plausible)
+            sure = evidence(proposal, seen, scene.image.shape[1])
             boxes.append((proposal.box, scene.source in PARTLY_LABELLED or sure >= LIKELY))
         yield scene, boxes

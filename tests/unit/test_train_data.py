@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.train import evidence, photos, pool, scene, views
+from models.train import evidence, material, photos, pool, scene, views
 from models.train.exchanged import exchanged
 from models.train.render import render_plate
 
@@ -114,7 +114,7 @@ def test_signs_of_a_pool_are_no_plates_and_teach_no_text(tmp_path: Path, monkeyp
 
 def test_signs_are_pasted_into_scenes_and_are_no_plates_there() -> None:
     nothing = np.zeros((0, 4), np.float32)
-    night = scene.Scene(np.zeros((320, 448), np.uint8), nothing, nothing, "", "")
+    night = material.Scene(np.zeros((320, 448), np.uint8), nothing, nothing, "", "")
     board = np.full((40, 100), 255, np.uint8)
     composer = scene.Composer([], [night], [], [board], np.random.default_rng(1))
     samples = [composer.sample(448, 320) for _ in range(10)]
