@@ -365,7 +365,7 @@ def main() -> None:
     parser.add_argument("--plates", type=Path, default=os.environ.get("SEALANE_PLATES"), help="folder of labelled sets")
     parser.add_argument("--out", type=Path, default=Path("build/detector"))
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "detector.tflite")
-    parser.add_argument("--samples", type=int, default=200_000)
+    parser.add_argument("--samples", type=int, default=400_000)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     args = parser.parse_args()
