@@ -29,9 +29,9 @@ _SAME = 0.5
 _TIGHT = np.array([[0.03, 0.08], [-0.03, 0.08], [-0.03, -0.08], [0.03, -0.08]])
 _RISING = np.array([[0, 0.12], [0, -0.12], [0, -0.12], [0, 0.12]])
 TIGHTER = (_TIGHT,)
-TURNED = (_TIGHT, _RISING, -_RISING)
+TURNED = (_TIGHT, -0.7 * _TIGHT, _RISING, -_RISING)
 """How a doubtful plate is cut again: its corners moved by shares of its width and height. Where corners are wrong, they
-are mostly too wide; an upright box says nothing of corners, and the plate in it may be turned."""
+are mostly too wide; an upright box may be too narrow as well, and the plate in it turned."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +54,9 @@ def look(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
     """What all looks at a plate say together. frame: (H, W) grey or (H, W, 3) BGR uint8; quad: (4, 2) px, from its top
     left."""
     looks = [_once(ocr, frame, quad)]
-    again = TURNED if _upright(quad) else TIGHTER
-    for by in again if looks[0].confidence > HOPELESS else ():
-        if looks[-1].confidence >= SURE:
-            break
-        looks.append(_once(ocr, frame, _moved(quad, by)))
+    if HOPELESS < looks[0].confidence < SURE:
+        again = TURNED if _upright(quad) else TIGHTER
+        looks += [_once(ocr, frame, _moved(quad, by)) for by in again]
     return _together(looks)
 
 

@@ -19,7 +19,7 @@ from edge.record import Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
 """Candidates of one frame that are read."""
-LEGIBLE, PLAUSIBLE, WIDE = 2.0, 0.5, 0.6
+LEGIBLE, PLAUSIBLE, WIDE = 0.5, 0.2, 0.55
 """How much a certain text, the reader's own log-odds of a plate, and a width e times the usual add to the detector's
 log-odds. Fitted by logistic regression on training scenes (see models/train/evidence.py)."""
 USUAL, NARROWEST = 0.2, 0.01

@@ -29,7 +29,7 @@ TOUCHED = 0.1
 """IoU with a labelled plate below which a proposal has nothing to do with it."""
 PARTLY_LABELLED = ("ro_scene",)
 """Sets where only the nearest vehicle's plate is labelled: most that is proposed elsewhere is a plate too."""
-LIKELY = 0.8
+LIKELY = -0.2
 """Evidence from which a proposal is more likely a plate that nobody labelled than none."""
 
 
