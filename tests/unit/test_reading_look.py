@@ -108,7 +108,7 @@ def test_what_is_hardly_a_plate_costs_one_look() -> None:
 
 
 def test_the_issuer_is_judged_by_all_looks() -> None:
-    ocr = _ocr(*(characters("AB12CDE", sure=0.9, region=region) for region in (1, 2, 2, 2)))
+    ocr = _ocr(*(characters("AB12CDE", sure=0.9, region=region) for region in (1, 2, 2, 2, 2)))
     seen = look(ocr, FRAME, QUAD)
     assert next(iter(seen.regions)) == "US-NY"
     assert seen.characters.regions[int(np.argmax(seen.characters.region_log_probs))] == "US-NY"
