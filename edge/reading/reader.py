@@ -21,7 +21,7 @@ MAX_READ = 4
 """Candidates of one frame that are read."""
 LEGIBLE, PLAUSIBLE, WIDE = 0.5, 0.2, 0.55
 """How much a certain text, the reader's own log-odds of a plate, and a width e times the usual add to the detector's
-log-odds. Fitted by logistic regression on training scenes (see models/train/evidence.py)."""
+log-odds: a logistic regression over the candidates on which models/train/evidence.py fits the level, rounded."""
 USUAL, NARROWEST = 0.2, 0.01
 """Width of a plate as a share of the frame's: at which it says nothing, and below which it says no more."""
 SHORTEST = 4

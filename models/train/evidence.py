@@ -1,7 +1,7 @@
 """How much evidence makes a plate: fitted to the false plates that are allowed, on training scenes.
 
-A candidate is a plate by its detector's score, by the reader's word and by how surely it is read, together (`evidence`
-in edge/reading/reader.py). The level goes into the manifest, for it belongs to these two models.
+A candidate is a plate by its detector's score, its width, the reader's word and how surely it is read, together
+(`evidence` in edge/reading/reader.py). The level goes into the manifest, for it belongs to these two models.
 """
 
 from __future__ import annotations

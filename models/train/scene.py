@@ -100,9 +100,8 @@ class Composer:
             placed = quads
             for _ in range(int(rng.integers(0, MOST_SIGNS + 1))):
                 sign = self._signs[int(rng.integers(len(self._signs)))]
-                if (
-                    added := self._add(image, sign, placed, ignored, infrared=False, smallest=SMALLEST_SIGN)
-                ) is not None:
+                added = self._add(image, sign, placed, ignored, infrared=False, smallest=SMALLEST_SIGN)
+                if added is not None:
                     placed = np.concatenate([placed, added[None]])
         return Sample(self._degrade(image), quads, cornered, ignored)
 

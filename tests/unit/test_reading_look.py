@@ -10,6 +10,7 @@ import pytest
 from edge.reading.detector import Detection
 from edge.reading.look import CERTAIN, HOPELESS, SURE, TIGHTER, TURNED, look, look_closer
 from edge.reading.ocr import Characters
+from edge.reading.reader import evidence
 from tests.reading_rigs import characters
 
 FRAME = np.zeros((200, 400), np.uint8)
@@ -113,3 +114,9 @@ def test_the_issuer_is_judged_by_all_looks() -> None:
     assert next(iter(seen.regions)) == "US-NY"
     assert seen.characters.regions[int(np.argmax(seen.characters.region_log_probs))] == "US-NY"
     assert np.exp(seen.characters.region_log_probs).sum() == pytest.approx(1)
+
+
+def test_of_two_that_look_alike_the_wider_one_is_more_likely_a_plate() -> None:
+    seen = look(_ocr(characters("AB12CDE", sure=0.999)), FRAME, QUAD)
+    candidate = Detection(0.6, BOX, QUAD)
+    assert evidence(candidate, seen, 400) > evidence(candidate, seen, 1600)

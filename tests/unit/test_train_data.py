@@ -112,14 +112,17 @@ def test_signs_of_a_pool_are_no_plates_and_teach_no_text(tmp_path: Path, monkeyp
     assert [(sign.text, sign.regions) for sign in signs] == [(None, frozenset({pool.NO_PLATE}))] * 5
 
 
-def test_signs_are_pasted_into_scenes_and_are_no_plates_there() -> None:
+def test_signs_are_pasted_into_scenes_and_are_no_plates_there(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = np.zeros((0, 4), np.float32)
     night = material.Scene(np.zeros((320, 448), np.uint8), nothing, nothing, "", "")
     board = np.full((40, 100), 255, np.uint8)
+    pasted = []
+    monkeypatch.setattr(scene.Composer, "_paste", lambda _, __, texture, *___: pasted.append(texture))
     composer = scene.Composer([], [night], [], [board], np.random.default_rng(1))
     samples = [composer.sample(448, 320) for _ in range(10)]
     assert not any(len(sample.quads) for sample in samples)
-    assert any((cv2.GaussianBlur(sample.image, (15, 15), 0) > 60).any() for sample in samples)
+    assert len(pasted) > 5
+    assert all(texture is board for texture in pasted)
 
 
 def test_rows_nobody_transcribed_are_kept_apart(labelled: Path) -> None:

@@ -48,7 +48,7 @@ def render_sign(rng: np.random.Generator) -> RenderedPlate:
 
 
 def _lines(rng: np.random.Generator, canvas: Canvas, ink: Rgb, ground: Rgb) -> None:
-    """One to three lines of words or numbers; here and there a shape, an underlay, or badge letters standing off."""
+    """One to three lines of words or numbers; here and there a shape, or a bar of ink behind a line."""
     left, right = 0.0, float(canvas.w)
     if rng.random() < 0.25:
         size = canvas.h * rng.uniform(0.25, 0.45)
