@@ -33,8 +33,9 @@ from edge.errors import (
     AuthorityThreshold,
     AuthorityUnknown,
     PolicyMalformed,
+    wrong_fields,
 )
-from edge.policy import Policy, Terms, parse_policy, wrong_fields
+from edge.policy import Policy, Terms, parse_policy
 from edge.seal.keys import PublicKey, fingerprint
 from edge.seal.signer import Signer
 from edge.trust import CURRENT_POLICY

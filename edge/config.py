@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
-from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml, clean
+from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml, clean, wrong_fields
 
 MAX_CONFIG_BYTES = 64 * 1024
 CREDENTIAL = "$CREDENTIALS_DIRECTORY/"
@@ -157,8 +157,5 @@ def check(model: type[Model], table: Mapping[str, Any], *, where: str, base: Pat
     try:
         return model.model_validate(dict(table), context={"base": base})
     except ValidationError as error:
-        lines = [
-            f"{where}: {'.'.join(str(part) for part in item['loc']) or 'the table'}: {clean(item['msg'])}"
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        raise ConfigInvalid("\n  ".join(lines)) from error
+        wrong = wrong_fields(error, most=20, between=f"\n  {where}: ")
+        raise ConfigInvalid(f"{where}: {wrong}") from error

@@ -7,7 +7,10 @@ payloads. Adapters translate at the edge with `raise ... from`. The list for peo
 import re
 import sys
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class SealaneError(Exception):
@@ -57,6 +60,13 @@ def clean(peer_text: object, limit: int = 120) -> str:
     """Text from a peer (device, broker, file) made fit for a log: printable ASCII on one line, bounded."""
     text = "".join(c if " " <= c <= "~" else "?" for c in str(peer_text))
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def wrong_fields(error: "ValidationError", *, most: int = 5, between: str = "; ") -> str:
+    """The first fields that are wrong and why, without what they hold."""
+    items = error.errors(include_url=False, include_context=False, include_input=False)
+    told = (f"{'.'.join(map(str, item['loc'])) or 'the whole'}: {clean(item['msg'])}" for item in items[:most])
+    return between.join(clean(what, 240) for what in told)
 
 
 # --- configuration --------------------------------------------------------------------------------------------------

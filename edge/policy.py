@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from edge.errors import KeyFileError, PolicyMalformed, clean
+from edge.errors import KeyFileError, PolicyMalformed, wrong_fields
 from edge.seal import keys
 from edge.seal.envelope import MAX_RECIPIENTS
 from edge.seal.keys import PublicKey, Purpose
@@ -167,12 +167,3 @@ def parse_policy(data: bytes) -> Policy:
         return Policy.model_validate_json(data)
     except ValidationError as error:
         raise PolicyMalformed(wrong_fields(error)) from error
-
-
-def wrong_fields(error: ValidationError) -> str:
-    """The first few fields that are wrong and why, in one line, without what they hold."""
-    wrong = [
-        f"{'.'.join(map(str, item['loc']))}: {clean(item['msg'])}"
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-    return "; ".join(clean(what) for what in wrong[:5])

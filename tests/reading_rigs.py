@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.reading.bundle import Model
+from edge.reading.manifest import DetectorEntry, Evidence
 from edge.reading.ocr import Characters, beam_search, character_confidence
 from edge.reading.reader import FramePlate, FrameReading
 from edge.reading.runtime import TensorSpec
@@ -16,6 +17,8 @@ ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 REGIONS = ("unknown", "GB", "US-NY")
 PIXELS = {"dtype": "int8", "scale": 1 / 255, "zero_point": -128}
 MAPS = ((1, 56, 76, 1), (1, 56, 76, 4), (1, 56, 76, 8))
+FILE: dict[str, Any] = {"file": "fake.tflite", "sha256": "0" * 64, "inputs": (), "outputs": ()}
+WEIGHTS = Evidence(least=0.0, legible=0.5, plausible=0.2, wide=0.55)
 MAP_SPEC = {"dtype": "int8", "scale": 0.05, "zero_point": 0}
 
 
@@ -28,14 +31,16 @@ class FakeNetwork:
         self.inputs, self.outputs, self.run = tuple(inputs), tuple(outputs), answer
 
 
-def detector_model(answer: Callable[[NDArray[np.int8]], tuple[Any, ...]], threshold: float = 0.5) -> Model:
+def detector_model(
+    answer: Callable[[NDArray[np.int8]], tuple[Any, ...]], threshold: float = 0.5
+) -> Model[DetectorEntry]:
     """A detector of 608 x 448 whose maps `answer` makes."""
     network: Any = FakeNetwork(
         [TensorSpec((1, 448, 608, 1), **PIXELS)],  # type: ignore[arg-type]
         [TensorSpec(shape, **MAP_SPEC) for shape in MAPS],  # type: ignore[arg-type]
         answer,
     )
-    return Model(network, {"threshold": threshold})
+    return Model(network, DetectorEntry(**FILE, threshold=threshold, evidence=WEIGHTS))
 
 
 def empty_maps() -> tuple[NDArray[np.int8], ...]:

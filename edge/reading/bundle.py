@@ -1,35 +1,30 @@
-"""The models as one unit: manifest.json and the files it names, refused unless everything matches.
-
-manifest.json:
-    {"format": 1, "version": "...",
-     "detector": {"file", "sha256", "inputs": [spec], "outputs": [spec], "threshold", "evidence"},
-     "ocr":      {"file", "sha256", "inputs": [spec], "outputs": [spec], ... what ocr.py asks for}}
-with spec = {"shape": [...], "dtype": "int8", "scale": s, "zero_point": z}; outputs ordered by their tensors' names.
-"""
+"""The models as one unit: manifest.json and the files it names, refused unless everything matches."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 from edge.errors import ManifestInvalid, ManifestMismatch
+from edge.reading import manifest
+from edge.reading.manifest import DetectorEntry, NetworkEntry, OcrEntry, TensorEntry
 from edge.reading.runtime import Network, TensorSpec
 
-FORMAT = 1
+Entry = TypeVar("Entry", bound=NetworkEntry)
+
 MAX_MODEL_BYTES = 16_000_000
 MAX_MANIFEST_BYTES = 256_000
 SCALE_TOLERANCE = 1e-6  # relative; JSON carries a float32
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Model(Generic[Entry]):
     """One loaded network and the manifest's entry for it."""
 
     network: Network
-    entry: dict[str, Any]
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +33,8 @@ class Bundle:
 
     model_id: str
     version: str
-    detector: Model
-    ocr: Model
+    detector: Model[DetectorEntry]
+    ocr: Model[OcrEntry]
 
 
 def load_bundle(folder: Path | None, *, threads: int) -> Bundle:
@@ -50,34 +45,26 @@ def load_bundle(folder: Path | None, *, threads: int) -> Bundle:
     """
     place: Traversable = files("models") if folder is None else folder
     text = _read(place / "manifest.json", MAX_MANIFEST_BYTES)
-    try:
-        manifest = json.loads(text)
-        if manifest["format"] != FORMAT:
-            raise ManifestInvalid(f"model manifest has format {manifest['format']!r}, this software reads {FORMAT}")
-        detector, ocr = (_load(place, manifest[name], threads) for name in ("detector", "ocr"))
-        return Bundle(hashlib.sha256(text).hexdigest(), str(manifest["version"]), detector, ocr)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ManifestInvalid(f"model manifest is not as expected: {type(error).__name__} {error}") from error
+    said = manifest.parse(text)
+    detector, ocr = _load(place, said.detector, threads), _load(place, said.ocr, threads)
+    return Bundle(hashlib.sha256(text).hexdigest(), said.version, detector, ocr)
 
 
-def _load(place: Traversable, entry: dict[str, Any], threads: int) -> Model:
-    name = str(entry["file"])
-    if Path(name).name != name:
-        raise ManifestInvalid("model manifest names a file outside its own folder")
-    content = _read(place / name, MAX_MODEL_BYTES)
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise ManifestMismatch(f"{name} is not the file that the manifest names (SHA-256 differs)")
+def _load(place: Traversable, entry: Entry, threads: int) -> Model[Entry]:
+    content = _read(place / entry.file, MAX_MODEL_BYTES)
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise ManifestMismatch(f"{entry.file} is not the file that the manifest names (SHA-256 differs)")
     network = Network(content, threads=threads)
-    for side, specs in (("inputs", network.inputs), ("outputs", network.outputs)):
-        wanted = [
-            TensorSpec(tuple(s["shape"]), str(s["dtype"]), float(s["scale"]), int(s["zero_point"])) for s in entry[side]
-        ]
+    for side, wanted, specs in (
+        ("inputs", entry.inputs, network.inputs),
+        ("outputs", entry.outputs, network.outputs),
+    ):
         if len(wanted) != len(specs) or not all(map(_same, wanted, specs)):
-            raise ManifestMismatch(f"{name} has other {side} than the manifest says")
+            raise ManifestMismatch(f"{entry.file} has other {side} than the manifest says")
     return Model(network, entry)
 
 
-def _same(a: TensorSpec, b: TensorSpec) -> bool:
+def _same(a: TensorEntry, b: TensorSpec) -> bool:
     return (a.shape, a.dtype, a.zero_point) == (b.shape, b.dtype, b.zero_point) and (
         abs(a.scale - b.scale) <= SCALE_TOLERANCE * abs(b.scale)
     )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from edge.errors import ManifestInvalid
 from edge.reading.bundle import Model
+from edge.reading.manifest import DetectorEntry
 from edge.reading.runtime import TensorSpec, decode
 
 STRIDE = 8
@@ -35,7 +36,7 @@ class Detector:
     threshold: from the manifest; detections that score less are dropped. brightness: mean grey of the last frame.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model[DetectorEntry]) -> None:
         """ManifestInvalid if the network isn't a detector."""
         inputs, outputs = model.network.inputs, model.network.outputs
         if [len(inputs), *(spec.shape[-1] for spec in (*inputs, *outputs))] != [1, 1, 1, 4, 8]:
@@ -44,7 +45,7 @@ class Detector:
             raise ManifestInvalid("the detector's input must code grey 0-255 as -128-127")
         self._network = model.network
         self._score, self._box, self._corners = outputs
-        self.threshold = float(model.entry["threshold"])
+        self.threshold = model.entry.threshold
         self._least_code = _least_code(self._score, self.threshold)
         self._canvas = np.full(inputs[0].shape[1:3], PAD, np.uint8)
         self._filled = (0, 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge.errors import ManifestInvalid
 from edge.reading.bundle import Model
+from edge.reading.manifest import OcrEntry
 from edge.reading.runtime import decode
 
 BEAM = 6
@@ -46,14 +47,11 @@ class Ocr:
     size: (width, height) of the picture it wants; margin: share of the plate's sides around it.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model[OcrEntry]) -> None:
         """ManifestInvalid if the network isn't a reader as the manifest describes it."""
         entry, inputs, outputs = model.entry, model.network.inputs, model.network.outputs
-        self._alphabet = str(entry["alphabet"])
-        self._regions = tuple(str(name) for name in entry["regions"])
-        self.margin = float(entry["margin"])
-        self._temperature = float(entry["temperature"])
-        self._issuer_temperature = float(entry["issuer_temperature"])
+        self._alphabet, self._regions, self.margin = entry.alphabet, entry.regions, entry.margin
+        self._temperature, self._issuer_temperature = entry.temperature, entry.issuer_temperature
         shapes = [spec.shape[-1] for spec in outputs]
         if len(inputs) != 1 or inputs[0].shape[-1] != 3 or shapes != [len(self._alphabet) + 1, len(self._regions) + 1]:
             raise ManifestInvalid(

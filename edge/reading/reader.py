@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detection, Detector
 from edge.reading.look import Look, look, look_closer
+from edge.reading.manifest import Evidence
 from edge.reading.ocr import Characters, Ocr, character_confidence
 from edge.reading.rectify import plate_height, to_grey
 from edge.reading.region import fitting
@@ -19,9 +20,6 @@ from edge.record import Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
 """Candidates of one frame that are read."""
-LEGIBLE, PLAUSIBLE, WIDE = 0.5, 0.2, 0.55
-"""How much a certain text, the reader's own log-odds of a plate, and a width e times the usual add to the detector's
-log-odds: a logistic regression over the candidates on which models/train/evidence.py fits the level, rounded."""
 USUAL, NARROWEST = 0.2, 0.01
 """Width of a plate as a share of the frame's: at which it says nothing, and below which it says no more."""
 SHORTEST = 4
@@ -88,7 +86,7 @@ class PlateReader:
         self.version = bundle.version
         self._detector = Detector(bundle.detector)
         self._ocr = Ocr(bundle.ocr)
-        self._least_evidence = float(bundle.detector.entry["evidence"])
+        self._weights = bundle.detector.entry.evidence
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         """image: (H, W) grey or (H, W, 3) BGR uint8."""
@@ -102,7 +100,7 @@ class PlateReader:
                 break
             seen = look(self._ocr, image, candidate.quad)
             plate = _plate(seen, candidate.quad, candidate.score, brightness)
-            if evidence(candidate, seen, image.shape[1]) >= self._least_evidence:
+            if evidence(clues(candidate, seen, image.shape[1]), self._weights) >= self._weights.least:
                 plates.append(plate)
             elif plate.score >= LIKELY:
                 unread.append(plate)
@@ -137,18 +135,32 @@ def _plate(seen: Look, quad: NDArray[np.float32], score: float, brightness: floa
     )
 
 
-def evidence(candidate: Detection, seen: Look, width: int) -> float:
-    """What speaks for a plate in a frame of `width` px: the detector's log-odds and the reader's, how legible it is,
-    and how wide: what is small is more often something else."""
+@dataclass(frozen=True, slots=True)
+class Clues:
+    """What speaks for a plate: the detector's log-odds and the reader's, how legible it is (0-1), and the logarithm of
+    its width, in usual ones: what is small is more often something else."""
+
+    score: float
+    legible: float
+    plausible: float
+    wide: float
+
+
+def clues(candidate: Detection, seen: Look, width: int) -> Clues:
+    """What speaks for a candidate in a frame of `width` px."""
     text, confidence = seen.texts[0]
-    legible = confidence if len(text) >= SHORTEST else 0.0
     share = float(candidate.box[2] - candidate.box[0]) / width
-    return (
-        _log_odds(candidate.score)
-        + PLAUSIBLE * _log_odds(seen.characters.plausible)
-        + LEGIBLE * math.sqrt(legible)
-        + WIDE * math.log(max(share, NARROWEST) / USUAL)
+    return Clues(
+        score=_log_odds(candidate.score),
+        legible=math.sqrt(confidence) if len(text) >= SHORTEST else 0.0,
+        plausible=_log_odds(seen.characters.plausible),
+        wide=math.log(max(share, NARROWEST) / USUAL),
     )
+
+
+def evidence(seen: Clues, weights: Evidence) -> float:
+    """The sum that makes a plate from `weights.least` on."""
+    return seen.score + weights.legible * seen.legible + weights.plausible * seen.plausible + weights.wide * seen.wide
 
 
 def _log_odds(p: float) -> float:

@@ -190,9 +190,9 @@ def evidence(
     scenes = list(track(fitting.propose(models, plates), "scenes", console=console))
     level = fitting.fit(scenes, false)
     path = models / "manifest.json"
-    entry = json.loads(path.read_text())["detector"] | {"evidence": round(level.evidence, 3)}
+    entry = json.loads(path.read_text())["detector"] | {"evidence": level.evidence.model_dump()}
     manifest.update("detector", entry, path=path)
-    console.print(f"evidence {level.evidence:.3f}: {level.found} plates found, {level.false:.3f} false a picture")
+    console.print(f"{level.evidence}: {level.found} plates found, {level.false:.3f} false a picture")
     if sheet:
         fitting.sheet(scenes, level, sheet)
 

@@ -7,6 +7,7 @@ Training is resumable: it goes on from `state.pt` in --out, or from the committe
 """
 
 import argparse
+import json
 import math
 import os
 import time
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from edge.reading.bundle import Model
 from edge.reading.detector import STRIDE, Detector, iou
+from edge.reading.manifest import DetectorEntry
 from edge.reading.runtime import Network
 from models.train import manifest
 from models.train.material import (
@@ -42,8 +44,8 @@ WIDTH, HEIGHT = 576, 384
 CALIBRATION = 100
 THRESHOLD = 0.3
 """Score from which a detection is a candidate; the reader decides by its text as well."""
-EVIDENCE = 0.5
-"""What a plate needs until it is fitted (see evidence.py)."""
+EVIDENCE = {"least": 0.5, "legible": 0.0, "plausible": 0.0, "wide": 0.0}
+"""What a plate needs until it is fitted (see evidence.py): a fair score."""
 CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
 BATCH_PIXELS = 5 * 448 * 320
@@ -338,7 +340,9 @@ def export(plates: Path | None, out: Path, file: Path) -> None:
 
 def evaluate(plates: Path, file: Path, threshold: float) -> None:
     """Recall and false plates of the int8 detector on the development scenes, by set."""
-    detector = Detector(Model(Network(file.read_bytes(), threads=1), {"threshold": threshold}))
+    entry = DetectorEntry(**json.loads((file.parent / "manifest.json").read_text())["detector"])
+    network = Network(file.read_bytes(), threads=1)
+    detector = Detector(Model(network, entry.model_copy(update={"threshold": threshold})))
     found: dict[str, list[tuple[float, bool]]] = {}  # width and whether it was found, of every labelled plate
     false: dict[str, list[int]] = {}
     for scene in load_scenes(plates, dev=True, sets=[*SCENE_SETS, "neg_coco"], max_side=4096):

@@ -14,6 +14,7 @@ import numpy as np
 from edge.reading.bundle import Model
 from edge.reading.detector import Detector
 from edge.reading.look import look, look_closer
+from edge.reading.manifest import DetectorEntry, OcrEntry
 from edge.reading.ocr import Ocr, beam_search, character_confidence
 from edge.reading.runtime import Network
 from models.train import views
@@ -87,13 +88,15 @@ def read_all(ocr: Ocr, photos: Iterable[Photo], detector: Detector | None = None
 def load_ocr(models: Path) -> Ocr:
     """The reader of a folder of models as the daemon runs it, on one thread."""
     entry = json.loads((models / "manifest.json").read_text())["ocr"]
-    return Ocr(Model(Network((models / entry["file"]).read_bytes(), threads=1), entry))
+    return Ocr(Model(Network((models / entry["file"]).read_bytes(), threads=1), OcrEntry(**entry)))
 
 
 def load_detector(models: Path) -> Detector | None:
     """The detector of a folder of models, or None where there is only a reader."""
     entry = json.loads((models / "manifest.json").read_text()).get("detector")
-    return Detector(Model(Network((models / entry["file"]).read_bytes(), threads=1), entry)) if entry else None
+    if entry is None:
+        return None
+    return Detector(Model(Network((models / entry["file"]).read_bytes(), threads=1), DetectorEntry(**entry)))
 
 
 def table(reads: list[Read]) -> list[tuple[str, ...]]:

@@ -1,13 +1,15 @@
 """How much evidence makes a plate: fitted to the false plates that are allowed, on training scenes.
 
 A candidate is a plate by its detector's score, its width, the reader's word and how surely it is read, together
-(`evidence` in edge/reading/reader.py). The level goes into the manifest, for it belongs to these two models.
+(`evidence` in edge/reading/reader.py). What each counts, by a logistic regression, and the level go into the manifest,
+for they belong to these two models.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -16,29 +18,32 @@ import numpy as np
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detector, iou
 from edge.reading.look import look
+from edge.reading.manifest import Evidence
 from edge.reading.ocr import Ocr
-from edge.reading.reader import MAX_READ, evidence
+from edge.reading.reader import MAX_READ, Clues, clues, evidence
 from models.benchmark.score import FOUND, WIDE_PX
 from models.train.material import SCENE_SETS, Grey, load_scenes
 from models.train.negatives import HELD_OUT_SCENES, PARTLY_LABELLED, TOUCHED
 from models.train.photos import is_held_out
 from models.train.sheet import tiled
 
+RIDGE, NEWTON_STEPS = 1.0, 25
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the detector proposed: its evidence, which labelled plate it finds (its number, or None), what it shows."""
+    """What the detector proposed: what speaks for it, which labelled plate it finds (its number, or None), a view."""
 
-    evidence: float
+    clues: Clues
     plate: int | None
     view: Grey
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Least evidence, the false plates a picture that come with it, and how many labelled plates are found."""
+    """What makes a plate, the false plates a picture that come with it, and how many labelled plates are found."""
 
-    evidence: float
+    evidence: Evidence
     false: float
     found: int
 
@@ -66,28 +71,48 @@ def propose(models: Path, plates: Path) -> Iterator[list[Candidate]]:
                 continue
             seen = look(ocr, scene.image, proposal.quad)
             plate = number + int(np.argmax(overlaps)) if best >= FOUND else None
-            sure = evidence(proposal, seen, scene.image.shape[1])
-            found.append(Candidate(sure, plate, _view(scene.image, proposal.box)))
+            found.append(
+                Candidate(clues(proposal, seen, scene.image.shape[1]), plate, _view(scene.image, proposal.box))
+            )
         number += len(wide)
         yield found
 
 
 def fit(scenes: list[list[Candidate]], false: float) -> Level:
-    """The least evidence with which there are at most `false` false plates a picture."""
-    wrong, found, level = 0, set[int](), Level(np.inf, 0.0, 0)
-    for candidate in sorted((c for scene in scenes for c in scene), key=lambda c: -c.evidence):
+    """What each clue counts, and the least evidence with which there are at most `false` false plates a picture."""
+    candidates = [candidate for scene in scenes for candidate in scene]
+    weights = _weights(candidates)
+    wrong, found, level = 0, set[int](), Level(weights.model_copy(update={"least": np.inf}), 0.0, 0)
+    for sure, candidate in sorted(((evidence(c.clues, weights), c) for c in candidates), key=lambda pair: -pair[0]):
         if candidate.plate is not None:
             found.add(candidate.plate)
         elif (wrong := wrong + 1) > false * len(scenes):
             break
-        level = Level(candidate.evidence, wrong / len(scenes), len(found))
+        least = math.floor(sure * 1000) / 1000
+        level = Level(weights.model_copy(update={"least": least}), wrong / len(scenes), len(found))
     return level
+
+
+def _weights(candidates: list[Candidate]) -> Evidence:
+    """Logistic regression of being a plate on the clues (Newton's method), as multiples of what the score counts."""
+    x = np.array([(*astuple(c.clues), 1.0) for c in candidates])  # in the order of Clues' fields
+    y = np.array([c.plate is not None for c in candidates], float)
+    w, ridge = np.zeros(x.shape[1]), RIDGE * np.diag([1.0, 1.0, 1.0, 1.0, 0.0])
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-x @ w))
+        w += np.linalg.solve((x.T * (p * (1 - p))) @ x + ridge, x.T @ (y - p) - ridge @ w)
+    legible, plausible, wide = (w[1:4] / w[0]).round(3).tolist()
+    return Evidence(least=0.0, legible=legible, plausible=plausible, wide=wide)
 
 
 def sheet(scenes: list[list[Candidate]], level: Level, file: Path) -> None:
     """The false plates of a level, to see which of them are plates that nobody labelled; for your eyes only."""
-    false = [c for scene in scenes for c in scene if c.plate is None and c.evidence >= level.evidence]
-    cells = [(np.asarray(cv2.cvtColor(c.view, cv2.COLOR_GRAY2BGR), np.uint8), f"{c.evidence:.2f}") for c in false]
+    judged = [(c, evidence(c.clues, level.evidence)) for scene in scenes for c in scene if c.plate is None]
+    cells = [
+        (np.asarray(cv2.cvtColor(c.view, cv2.COLOR_GRAY2BGR), np.uint8), f"{sure:.2f}")
+        for c, sure in judged
+        if sure >= level.evidence.least
+    ]
     cv2.imwrite(str(file), tiled(cells, 12))
 
 

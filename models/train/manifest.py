@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+from edge.reading.manifest import FORMAT
+
 MANIFEST = Path(__file__).resolve().parent.parent / "manifest.json"
 
 

@@ -17,7 +17,7 @@ from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detector, iou
 from edge.reading.look import look
 from edge.reading.ocr import Ocr
-from edge.reading.reader import evidence
+from edge.reading.reader import clues, evidence
 from models.train.material import SCENE_SETS, Scene, load_scenes
 from models.train.photos import Photo, context, is_held_out
 from models.train.pool import NO_PLATE, Labelled
@@ -29,8 +29,8 @@ TOUCHED = 0.1
 """IoU with a labelled plate below which a proposal has nothing to do with it."""
 PARTLY_LABELLED = ("ro_scene",)
 """Sets where only the nearest vehicle's plate is labelled: most that is proposed elsewhere is a plate too."""
-LIKELY = -0.2
-"""Evidence from which a proposal is more likely a plate that nobody labelled than none."""
+LIKELY = 0.5
+"""Evidence beyond the least from which a proposal is more likely a plate that nobody labelled than none."""
 
 
 def mined(models: Path, folder: Path) -> list[Photo]:
@@ -60,13 +60,13 @@ def unjudged(models: Path, scenes: Sequence[Scene]) -> list[Scene]:
 def _proposals(models: Path, scenes: Sequence[Scene]) -> Iterator[tuple[Scene, list[tuple[NDArray[np.float32], bool]]]]:
     """The boxes proposed in each scene where none is labelled, and whether each is likely a plate all the same."""
     bundle = load_bundle(models, threads=1)
-    detector, ocr = Detector(bundle.detector), Ocr(bundle.ocr)
+    detector, ocr, weights = Detector(bundle.detector), Ocr(bundle.ocr), bundle.detector.entry.evidence
     for scene in scenes:
         boxes = []
         for proposal in detector.detect(scene.image):
             if any(iou(proposal.box, box) >= TOUCHED for box in (*scene.boxes, *scene.ignored)):
                 continue
             seen = look(ocr, scene.image, proposal.quad)
-            sure = evidence(proposal, seen, scene.image.shape[1])
-            boxes.append((proposal.box, scene.source in PARTLY_LABELLED or sure >= LIKELY))
+            beyond = evidence(clues(proposal, seen, scene.image.shape[1]), weights) - weights.least
+            boxes.append((proposal.box, scene.source in PARTLY_LABELLED or beyond >= LIKELY))
         yield scene, boxes

@@ -168,6 +168,11 @@ def test_tensors_other_than_the_manifest_says_are_refused(bundle: Path, side: st
         lambda manifest: manifest | {"detector": manifest["detector"] | {"file": "../detector.tflite"}},
         lambda manifest: manifest | {"detector": manifest["detector"] | {"file": "absent.tflite"}},
         lambda manifest: manifest | {"detector": manifest["detector"] | {"inputs": [{"shape": "?"}]}},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"threshold": float("nan")}},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"evidence": -0.7}},
+        lambda manifest: manifest | {"ocr": manifest["ocr"] | {"temperature": 0}},
+        lambda manifest: manifest | {"ocr": manifest["ocr"] | {"blank": 0}},
+        lambda manifest: manifest | {"ocr": {key: value for key, value in manifest["ocr"].items() if key != "margin"}},
         lambda manifest: [],
     ],
 )

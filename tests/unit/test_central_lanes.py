@@ -77,7 +77,7 @@ def test_a_damaged_key_stops_the_start_but_not_a_running_program(
 
 
 def test_a_message_is_judged_by_the_edition_that_it_names(tmp_path: Path, owner: Repository) -> None:
-    old = LaneKey(key=signing_key().public, until=THEN + DAY)
+    old = LaneKey(key=signing_key().public, until=_now() + DAY)
     owner.edit(lanes={"lane-1": Lane(keys=(old, LaneKey(key=signing_key(name="next").public, since=THEN - DAY)))})
     sign(owner)
     owner.edit(lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key(name="next").public),))})

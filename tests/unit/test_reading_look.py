@@ -10,8 +10,8 @@ import pytest
 from edge.reading.detector import Detection
 from edge.reading.look import CERTAIN, HOPELESS, SURE, TIGHTER, TURNED, look, look_closer
 from edge.reading.ocr import Characters
-from edge.reading.reader import evidence
-from tests.reading_rigs import characters
+from edge.reading.reader import clues, evidence
+from tests.reading_rigs import WEIGHTS, characters
 
 FRAME = np.zeros((200, 400), np.uint8)
 QUAD = np.array([[100, 80], [260, 80], [260, 120], [100, 120]], np.float32)
@@ -119,4 +119,5 @@ def test_the_issuer_is_judged_by_all_looks() -> None:
 def test_of_two_that_look_alike_the_wider_one_is_more_likely_a_plate() -> None:
     seen = look(_ocr(characters("AB12CDE", sure=0.999)), FRAME, QUAD)
     candidate = Detection(0.6, BOX, QUAD)
-    assert evidence(candidate, seen, 400) > evidence(candidate, seen, 1600)
+    near, far = (evidence(clues(candidate, seen, width), WEIGHTS) for width in (400, 1600))
+    assert near > far

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from edge.errors import ManifestInvalid
 from edge.reading.bundle import Model
+from edge.reading.manifest import OcrEntry
 from edge.reading.ocr import Ocr, beam_search, character_confidence, condense, log_likelihood
 from edge.reading.runtime import TensorSpec
-from tests.reading_rigs import ALPHABET, PIXELS, REGIONS, FakeNetwork, characters
+from tests.reading_rigs import ALPHABET, FILE, PIXELS, REGIONS, FakeNetwork, characters
 
 
 def by_definition(log_probs: NDArray[np.float32], alphabet: str) -> dict[str, float]:
@@ -127,10 +128,10 @@ def test_both_outputs_are_probabilities() -> None:
 def test_a_network_that_does_not_fit_its_manifest_is_refused(key: str, value: Any) -> None:
     model = ocr_model([])
     with pytest.raises(ManifestInvalid):
-        Ocr(Model(model.network, model.entry | {key: value}))
+        Ocr(Model(model.network, model.entry.model_copy(update={key: value})))
 
 
-def ocr_model(seen: list[NDArray[np.int8]]) -> Model:
+def ocr_model(seen: list[NDArray[np.int8]]) -> Model[OcrEntry]:
     """A reader that notes its input and answers with noise."""
 
     def answer(codes: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
@@ -145,13 +146,18 @@ def ocr_model(seen: list[NDArray[np.int8]]) -> Model:
         [TensorSpec((1, 96, 37), **logits), TensorSpec((1, len(REGIONS) + 1), **logits)],
         answer,
     )
-    entry = {
-        "alphabet": ALPHABET,
-        "regions": list(REGIONS),
-        "margin": 0.06,
-        "temperature": 1.2,
-        "issuer_temperature": 1,
-    }
+    entry = OcrEntry(
+        **FILE,
+        colour="bgr",
+        margin=0.06,
+        alphabet=ALPHABET,
+        blank=len(ALPHABET),
+        regions=REGIONS,
+        characters_output=0,
+        issuer_output=1,
+        temperature=1.2,
+        issuer_temperature=1,
+    )
     return Model(network, entry)
 
 

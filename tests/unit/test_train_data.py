@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.reading.reader import Clues
 from models.train import evidence, material, photos, pool, scene, views
 from models.train.exchanged import exchanged
 from models.train.render import render_plate
@@ -178,11 +179,26 @@ def test_letters_move_with_the_plate_into_a_view() -> None:
 
 
 def test_the_least_evidence_allows_as_many_false_plates_as_were_granted() -> None:
-    view = np.zeros((4, 4), np.uint8)
     scenes = [
-        [evidence.Candidate(2.0, 0, view), evidence.Candidate(0.5, None, view)],
-        [evidence.Candidate(1.0, 1, view), evidence.Candidate(0.2, None, view), evidence.Candidate(0.1, 2, view)],
+        [_candidate(2.0, 0), _candidate(0.5, None)],
+        [_candidate(1.0, 1), _candidate(0.2, None), _candidate(0.1, 2)],
     ]
-    assert evidence.fit(scenes, 0.0) == evidence.Level(1.0, 0.0, 2)
-    assert evidence.fit(scenes, 0.5) == evidence.Level(0.5, 0.5, 2)
-    assert evidence.fit(scenes, 1.0) == evidence.Level(0.1, 1.0, 3)
+    for false, least, granted, found in ((0.0, 1.0, 0.0, 2), (0.5, 0.5, 0.5, 2), (1.0, 0.1, 1.0, 3)):
+        level = evidence.fit(scenes, false)
+        assert (level.evidence.least, level.false, level.found) == (pytest.approx(least), granted, found)
+
+
+def test_a_clue_counts_as_much_as_it_told_plates_from_others() -> None:
+    rng = np.random.default_rng(1)
+    drawn = rng.normal(size=(4000, 4))
+    is_plate = rng.random(4000) < 1 / (1 + np.exp(-(1.5 * drawn @ [1.0, 0.0, 0.4, -0.6])))
+    candidates = [
+        evidence.Candidate(Clues(*row), 0 if plate else None, np.zeros((4, 4), np.uint8))
+        for row, plate in zip(drawn.tolist(), is_plate, strict=True)
+    ]
+    weights = evidence.fit([candidates], 0.05).evidence
+    assert (weights.legible, weights.plausible, weights.wide) == pytest.approx((0.0, 0.4, -0.6), abs=0.08)
+
+
+def _candidate(score: float, plate: int | None) -> evidence.Candidate:
+    return evidence.Candidate(Clues(score, 0.0, 0.0, 0.0), plate, np.zeros((4, 4), np.uint8))
