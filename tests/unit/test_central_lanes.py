@@ -110,8 +110,8 @@ def test_the_lanes_that_may_sign_now_are_the_enrolled_ones(tmp_path: Path, owner
 
 
 def test_a_lane_whose_clock_is_behind_the_owners_is_heard(tmp_path: Path, owner: Repository) -> None:
-    owner.edit(lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public, since=THEN + DAY),))})
-    owner.publish(FileSigner(signing_key(name="targets")), FileSigner(signing_key(name="online")), THEN + DAY)
+    owner.edit(lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public, since=_now()),))})
+    sign(owner)
     admit("lane-1", message(version=2).data, policy_keys(tmp_path, owner), NOW.utc_ns)
 
 
