@@ -23,6 +23,7 @@ from central.repository import Repository
 from edge import enrolment
 from edge.errors import (
     AuthorityError,
+    AuthorityKeyInUse,
     AuthorityThreshold,
     AuthorityUnknown,
     KeyFileMissing,
@@ -30,9 +31,9 @@ from edge.errors import (
     MqttPublicationRefused,
     RequestInvalid,
 )
-from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation
+from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation, Terms
 from edge.seal import custody, keys
-from edge.seal.keys import KeyType, PublicKey, Purpose, fingerprint
+from edge.seal.keys import KeyType, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
 
 app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
@@ -45,7 +46,8 @@ MAX_MODEL_BYTES = 64 << 20
 PUBLISHED_AT_ONCE = 20
 NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
-Named = TypeVar("Named", bound=Recipient | Collector)
+Listed = Recipient | Collector | LaneKey
+AnyListed = TypeVar("AnyListed", bound=Listed)
 
 Folder = Annotated[Path, typer.Argument(help="The authority's folder.", envvar="SEALANE_AUTHORITY")]
 Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; from now on if not given.")]
@@ -222,13 +224,32 @@ def revoke(
     """Let a key count for nothing from some time on: a stolen box, a lost key."""
     repository = Repository(folder)
     kid, draft = _hex(key), repository.draft
-    known: list[PublicKey] = [one.key for one in draft.recipients] + [one.key for one in draft.collectors]
-    known += [one.key for lane in draft.lanes.values() for one in lane.keys]
-    if kid not in {one.kid.hex() for one in known}:
-        raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
+    _named(draft, kid)
     one = Revocation(kid=kid, at=_utc(at) or _now(), reason=reason)
     repository.edit(revoked=(*draft.revoked, one))
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
+
+
+@app.command()
+def remove(
+    folder: Folder, key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")]
+) -> None:
+    """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
+    repository = Repository(folder)
+    kid, draft, now = _hex(key), repository.draft, _now()
+    for one in _named(draft, kid):
+        if (one.until is None or now < one.until) and not draft.revokes(one.key, now):
+            raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
+
+    def others(known: tuple[AnyListed, ...]) -> tuple[AnyListed, ...]:
+        return tuple(one for one in known if one.key.kid.hex() != kid)
+
+    repository.edit(
+        recipients=others(draft.recipients),
+        collectors=others(draft.collectors),
+        lanes={name: lane.model_copy(update={"keys": others(lane.keys)}) for name, lane in draft.lanes.items()},
+    )
+    typer.echo(f"{fingerprint(bytes.fromhex(kid))} is taken out of the draft")
 
 
 @app.command()
@@ -354,12 +375,7 @@ def status(folder: Folder) -> None:
         until = f", until {repository.policy_until:%Y-%m-%d}" if repository.policy_until is not None else ""
         console.print(f"policy {policy.version} of {policy.issued:%Y-%m-%d}{until}")
     table = Table("role", "name", "fingerprint", "from", "until", "", box=None)
-    listed: list[tuple[str, str, Recipient | Collector | LaneKey]] = [
-        *(("recipient", one.note, one) for one in draft.recipients),
-        *(("collector", one.note, one) for one in draft.collectors),
-        *(("lane", name, one) for name, lane in draft.lanes.items() for one in lane.keys),
-    ]
-    for role, name, one in listed:
+    for role, name, one in _listed(draft):
         state = "revoked" if draft.revokes(one.key, now) else "" if one.holds(now) else "not now"
         dates = (f"{day:%Y-%m-%d}" if day else "" for day in (one.since, one.until))
         table.add_row(role, Text(name), one.key.fingerprint, *dates, state)
@@ -368,7 +384,21 @@ def status(folder: Folder) -> None:
         console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
 
 
-def _listing(known: tuple[Named, ...], one: Named) -> tuple[Named, ...]:
+def _listed(draft: Terms) -> Iterator[tuple[str, str, Listed]]:
+    """Every key of the draft, with its role and a name for people."""
+    yield from (("recipient", one.note, one) for one in draft.recipients)
+    yield from (("collector", one.note, one) for one in draft.collectors)
+    yield from (("lane", name, one) for name, lane in draft.lanes.items() for one in lane.keys)
+
+
+def _named(draft: Terms, kid: str) -> list[Listed]:
+    """What is said of the key of that fingerprint. AuthorityUnknown if nothing is."""
+    if found := [one for _, _, one in _listed(draft) if one.key.kid.hex() == kid]:
+        return found
+    raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
+
+
+def _listing(known: tuple[AnyListed, ...], one: AnyListed) -> tuple[AnyListed, ...]:
     """`known` with `one`, in the place of what was said of the same key before."""
     return (*(other for other in known if other.key.kid != one.key.kid), one)
 

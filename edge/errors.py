@@ -488,6 +488,11 @@ class AuthorityInvalid(AuthorityError):
     hint = "Lanes would refuse that: change what is named above. The draft and what is published are as they were."
 
 
+class AuthorityKeyInUse(AuthorityError):
+    code = "AUTH-08"
+    hint = "Only a key whose time is over is taken out: end it first, with --until a time that is past, or `revoke` it."
+
+
 # --- outbox and delivery --------------------------------------------------------------------------------------------
 
 

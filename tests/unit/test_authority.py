@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from central.authority import app
 from central.repository import Repository
 from edge import enrolment
-from edge.errors import AuthorityExists, AuthorityUnknown, MqttPublicationRefused, RequestInvalid
+from edge.errors import AuthorityExists, AuthorityKeyInUse, AuthorityUnknown, MqttPublicationRefused, RequestInvalid
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
 from edge.seal.signer import FileSigner
 from tests.sealing import recipient_key, signing_key
@@ -163,3 +163,27 @@ def test_one_lanes_junk_stands_in_no_other_lanes_way(
     broker = Broker(*(Message(topic(lane, "request"), data, retained=True) for lane, data in said))
     with_broker(monkeypatch, broker, "accept-requests", folder, "--listen-s", "0.05")
     assert new.public in [one.key for one in Repository(folder).draft.lanes["lane-2"].keys]
+
+
+def test_only_a_key_whose_time_is_over_is_taken_out(folder: Path) -> None:
+    files = {name: folder / f"{name}.pub" for name in ("old", "new")}
+    for name, path in files.items():
+        path.write_text(recipient_key(name=name).public.pem())
+        authority("add-recipient", folder, path)
+    request, fingerprint = request_of("lane-1", folder)
+    authority("add-lane", folder, request, "--fingerprint", fingerprint, "--new-epoch", "00000000000000ab")
+    old, signs = recipient_key(name="old").public.fingerprint, signing_key().public.fingerprint
+    for key in (old, signs):
+        with pytest.raises(AuthorityKeyInUse):
+            authority("remove", folder, key)
+    authority("add-recipient", folder, files["old"], "--until", "2026-01-01")
+    authority("revoke", folder, signs)
+    for key in (old, signs):
+        authority("remove", folder, key)
+        with pytest.raises(AuthorityUnknown):
+            authority("remove", folder, key)
+    draft = Repository(folder).draft
+    assert [one.key.kid for one in draft.recipients] == [recipient_key(name="new").public.kid]
+    assert draft.lanes["lane-1"].keys == ()
+    assert draft.lanes["lane-1"].epochs == ("00000000000000ab",)
+    assert [one.kid for one in draft.revoked] == [signing_key().public.kid.hex()]
