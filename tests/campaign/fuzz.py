@@ -11,15 +11,20 @@ import argparse
 import datetime
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from tests.campaign import mutate
 
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "fuzz"
@@ -99,9 +104,43 @@ def _public_key() -> Parser:
     return _text(lambda text: parse_public(text, Purpose.RECIPIENT))
 
 
+def _metadata() -> Parser:
+    """One file of the owner's repository, by the first byte, in place of what the owner signed."""
+    from edge.trust import Trust
+
+    files = repository()
+    names = [*sorted(files), "metadata/2.root.json"]
+
+    class Carrier:
+        replaced: tuple[str, bytes] = ("", b"")
+
+        def fetch(self, name: str) -> Iterator[bytes] | None:
+            content = self.replaced[1] if name == self.replaced[0] else files.get(name)
+            return None if content is None else iter([content])
+
+    carrier, folder = Carrier(), _scratch()
+
+    def parse(data: bytes) -> None:
+        carrier.replaced = names[data[0] % len(names) if data else 0], data[1:]
+        shutil.rmtree(folder / "trust", ignore_errors=True)
+        Trust(folder / "trust", files["metadata/1.root.json"]).refresh(carrier, datetime.datetime.now(datetime.UTC))
+
+    return parse
+
+
+def _jpeg() -> Parser:
+    from drivers.camera.jpeg import jpeg_size
+
+    return lambda data: jpeg_size(memoryview(data))
+
+
+def _scratch() -> Path:
+    return Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+
+
 def _file(parse: Callable[[Path], object]) -> Parser:
     """Through a file, for what reads files."""
-    path = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None), "input")
+    path = _scratch() / "input"
 
     def write_and_parse(data: bytes) -> None:
         path.write_bytes(data)
@@ -130,7 +169,26 @@ TARGETS: dict[str, Callable[[], Parser]] = {
     "capture": _capture,
     "modbus": lambda: lambda data: _function("drivers.loop.modbus", "parse")(data, 1, 2),
     "dcon": lambda: lambda data: _function("drivers.loop.dcon", "parse")(data, 1),
+    "jpeg": _jpeg,
+    "manifest": lambda: _function("edge.reading.manifest", "parse"),
+    "metadata": _metadata,
 }
+
+FORMS = {
+    "capture": mutate.CAPTURE,
+    "cbor": mutate.CBOR,
+    "config": mutate.TOML,
+    "cose": mutate.CBOR,
+    "enrolment": mutate.JSON,
+    "manifest": mutate.JSON,
+    "message": mutate.CBOR,
+    "metadata": mutate.PREFIXED_JSON,
+    "policy": mutate.JSON,
+    "public-key": mutate.PEM,
+    "receipt": mutate.CBOR,
+    "record": mutate.PREFIXED,
+}
+"""How the documents of a target are made, where they have more structure than bytes."""
 
 
 def _broken(data: bytes) -> None:
@@ -168,6 +226,13 @@ def seeds(target: str) -> Iterator[bytes]:
             yield _policy()
         case "enrolment":
             yield _enrolment()
+        case "jpeg":
+            yield bytes.fromhex("ffd8ffc0000b080030004001011100ffda0008010100003f00ffd9")
+        case "manifest":
+            yield (ROOT / "models" / "manifest.json").read_bytes()
+        case "metadata":
+            files = repository()
+            yield from (bytes([number]) + files[name] for number, name in enumerate(sorted(files)))
         case _:
             yield from (path.read_bytes() for path in (ROOT / "tests" / "vectors" / target).glob("*.bin"))
 
@@ -187,6 +252,22 @@ def _policy() -> bytes:
     ).to_json()
 
 
+@cache
+def repository() -> Mapping[str, bytes]:
+    """The files of an owner's repository with one policy."""
+    from central.repository import Repository
+    from edge.policy import Recipient
+    from edge.seal.signer import FileSigner
+    from tests.sealing import recipient_key, signing_key
+
+    now = datetime.datetime.now(datetime.UTC)
+    root, targets, online = (FileSigner(signing_key(name=name)) for name in ("root", "targets", "online"))
+    made = Repository.create(_scratch() / "owner", [root], 1, targets.public, online.public, now)
+    made.edit(recipients=tuple(Recipient(key=recipient_key(name=name).public) for name in ("one", "other")))
+    made.publish(targets, online, now)
+    return made.files()
+
+
 def _enrolment() -> bytes:
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -202,7 +283,7 @@ def run(target: str, arguments: list[str]) -> None:
     """Fuzz one target in this process; never returns."""
     import atheris
 
-    with atheris.instrument_imports(include=["central", "drivers", "edge"]):
+    with atheris.instrument_imports(include=["central", "drivers", "edge", "tuf"]):
         parse = _broken if target == ON_PURPOSE else TARGETS[target]()
         from edge.errors import SealaneError
 
@@ -212,7 +293,12 @@ def run(target: str, arguments: list[str]) -> None:
         except SealaneError:
             return
 
-    atheris.Setup([sys.argv[0], *arguments], once)
+    def change(data: bytes, max_size: int, seed: int) -> bytes:
+        form, rng = FORMS[target], random.Random(seed)
+        changed = mutate.mutated(form, data, rng, lambda some: bytes(atheris.Mutate(some, max(len(some), 8) * 2)))
+        return changed if len(changed) <= max_size else atheris.Mutate(data, max_size)  # type: ignore[no-any-return]
+
+    atheris.Setup([sys.argv[0], *arguments], once, custom_mutator=change if target in FORMS else None)
     atheris.Fuzz()
 
 
