@@ -24,8 +24,6 @@ USUAL, NARROWEST = 0.2, 0.01
 """Width of a plate as a share of the frame's: at which it says nothing, and below which it says no more."""
 SHORTEST = 4
 """A shorter text is no evidence: signs, lamps and grilles are read as such."""
-DOUBTFUL = 0.5
-"""Candidates that score less are read only while the frame has no plate: they cost time."""
 LIKELY = 0.45
 """A candidate that is no plate for want of a text, and scores this much, is the reason why there is none."""
 LEAST_CONFIDENCE = 0.05
@@ -96,8 +94,6 @@ class PlateReader:
         brightness = self._detector.brightness
         plates, unread = list[FramePlate](), list[FramePlate]()
         for candidate in found[:MAX_READ]:
-            if plates and candidate.score < DOUBTFUL:
-                break
             seen = look(self._ocr, image, candidate.quad)
             plate = _plate(seen, candidate.quad, candidate.score, brightness)
             if evidence(clues(candidate, seen, image.shape[1]), self._weights) >= self._weights.least:
