@@ -6,7 +6,6 @@ signs, from a timer if you like, that the newest policy is the newest.
 
 import datetime
 import hashlib
-import json
 import re
 import time
 from collections import deque
@@ -15,14 +14,16 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from pydantic import ValidationError
 
 from central import options
 from central.certificates import Authority
 from central.enrolments import Enrolments
 from central.repository import Repository
-from edge import enrolment
+from edge import enrolment, manifest
 from edge.errors import (
     AuthorityError,
+    AuthorityInvalid,
     AuthorityKeyInUse,
     AuthorityThreshold,
     AuthorityUnknown,
@@ -30,6 +31,7 @@ from edge.errors import (
     KeyFilePassphrase,
     MqttPublicationRefused,
     RequestInvalid,
+    wrong_fields,
 )
 from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation, Terms
 from edge.seal import custody, keys
@@ -42,7 +44,6 @@ ONLINE_KEY, TARGETS_KEY = "online", "targets"
 RENEW_DAYS = 60
 SOON = datetime.timedelta(days=60)
 """Before the policy ends, `sign --fresh` says so."""
-MAX_MODEL_BYTES = 64 << 20
 PUBLISHED_AT_ONCE = 20
 NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
@@ -199,12 +200,16 @@ def add_model(
 ) -> None:
     """Have lanes read with this model bundle. They fetch it from a folder or http(s), not the broker, and restart."""
     repository = Repository(folder)
-    content = _bundle(bundle)
-    name = f"{bundle.resolve().name}-{hashlib.sha256(content['manifest.json']).hexdigest()[:12]}"
+    _, content = manifest.load(bundle)
+    name = f"{bundle.resolve().name}-{hashlib.sha256(content[manifest.NAME]).hexdigest()[:12]}"
+    try:
+        model = ModelBundle(name=name, files=tuple(content))
+    except ValidationError as error:
+        raise AuthorityInvalid(f"the folder of a model gives it its name: {wrong_fields(error)}") from error
     for file, data in content.items():
-        repository.add_target(f"models/{name}/{file}", data)
-    repository.edit(model=ModelBundle(name=name, files=tuple(content)))
-    typer.echo(f"model {name} is in the draft")
+        repository.add_target(f"models/{model.name}/{file}", data)
+    repository.edit(model=model)
+    typer.echo(f"model {model.name} is in the draft")
 
 
 @app.command()
@@ -401,20 +406,6 @@ def _named(draft: Terms, kid: str) -> list[Listed]:
 def _listing(known: tuple[AnyListed, ...], one: AnyListed) -> tuple[AnyListed, ...]:
     """`known` with `one`, in the place of what was said of the same key before."""
     return (*(other for other in known if other.key.kid != one.key.kid), one)
-
-
-def _bundle(folder: Path) -> dict[str, bytes]:
-    """The manifest of a model bundle and the files that it names. AuthorityUnknown."""
-    try:
-        text = (folder / "manifest.json").read_bytes()
-        manifest = json.loads(text)
-        names = [str(part["file"]) for part in manifest.values() if isinstance(part, dict)]
-        content = {"manifest.json": text, **{name: (folder / Path(name).name).read_bytes() for name in names}}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise AuthorityUnknown(f"{folder} is no model bundle") from error
-    if sum(map(len, content.values())) > MAX_MODEL_BYTES:
-        raise AuthorityUnknown(f"{folder} is larger than {MAX_MODEL_BYTES >> 20} MiB")
-    return content
 
 
 class _Secret:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.manifest import DetectorEntry, Evidence
 from edge.reading.bundle import Model
-from edge.reading.manifest import DetectorEntry, Evidence
 from edge.reading.ocr import Characters, beam_search, character_confidence
 from edge.reading.reader import FramePlate, FrameReading
 from edge.reading.runtime import TensorSpec

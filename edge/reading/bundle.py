@@ -7,15 +7,13 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from edge.errors import ManifestInvalid, ManifestMismatch
-from edge.reading import manifest
-from edge.reading.manifest import DetectorEntry, NetworkEntry, OcrEntry, TensorEntry
+from edge import manifest
+from edge.errors import ManifestMismatch
+from edge.manifest import DetectorEntry, NetworkEntry, OcrEntry, TensorEntry
 from edge.reading.runtime import Network, TensorSpec
 
 Entry = TypeVar("Entry", bound=NetworkEntry)
 
-MAX_MODEL_BYTES = 16_000_000
-MAX_MANIFEST_BYTES = 256_000
 SCALE_TOLERANCE = 1e-6  # relative; JSON carries a float32
 
 
@@ -44,16 +42,13 @@ def load_bundle(folder: Path | None, *, threads: int) -> Bundle:
     names; ModelRefused or RuntimeMissing from the runtime.
     """
     place: Traversable = files("models") if folder is None else folder
-    text = _read(place / "manifest.json", MAX_MANIFEST_BYTES)
-    said = manifest.parse(text)
-    detector, ocr = _load(place, said.detector, threads), _load(place, said.ocr, threads)
-    return Bundle(hashlib.sha256(text).hexdigest(), said.version, detector, ocr)
+    said, content = manifest.load(place)
+    detector = _model(content[said.detector.file], said.detector, threads)
+    ocr = _model(content[said.ocr.file], said.ocr, threads)
+    return Bundle(hashlib.sha256(content[manifest.NAME]).hexdigest(), said.version, detector, ocr)
 
 
-def _load(place: Traversable, entry: Entry, threads: int) -> Model[Entry]:
-    content = _read(place / entry.file, MAX_MODEL_BYTES)
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise ManifestMismatch(f"{entry.file} is not the file that the manifest names (SHA-256 differs)")
+def _model(content: bytes, entry: Entry, threads: int) -> Model[Entry]:
     network = Network(content, threads=threads)
     for side, wanted, specs in (
         ("inputs", entry.inputs, network.inputs),
@@ -68,13 +63,3 @@ def _same(a: TensorEntry, b: TensorSpec) -> bool:
     return (a.shape, a.dtype, a.zero_point) == (b.shape, b.dtype, b.zero_point) and (
         abs(a.scale - b.scale) <= SCALE_TOLERANCE * abs(b.scale)
     )
-
-
-def _read(file: Traversable, limit: int) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ManifestInvalid(f"{file.name} can't be read: {error.strerror}") from error
-    if len(content) > limit:
-        raise ManifestInvalid(f"{file.name} has more than {limit} bytes")
-    return content

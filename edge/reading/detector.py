@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ManifestInvalid
+from edge.manifest import DetectorEntry
 from edge.reading.bundle import Model
-from edge.reading.manifest import DetectorEntry
 from edge.reading.runtime import TensorSpec, decode
 
 STRIDE = 8

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ManifestInvalid
+from edge.manifest import OcrEntry
 from edge.reading.bundle import Model
-from edge.reading.manifest import OcrEntry
 from edge.reading.runtime import decode
 
 BEAM = 6

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.manifest import Evidence
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detection, Detector
 from edge.reading.look import Look, look, look_closer
-from edge.reading.manifest import Evidence
 from edge.reading.ocr import Characters, Ocr, character_confidence
 from edge.reading.rectify import plate_height, to_grey
 from edge.reading.region import fitting

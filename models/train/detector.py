@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edge.manifest import DetectorEntry
 from edge.reading.bundle import Model
 from edge.reading.detector import STRIDE, Detector, iou
-from edge.reading.manifest import DetectorEntry
 from edge.reading.runtime import Network
 from models.train import manifest
 from models.train.material import (

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.manifest import DetectorEntry, OcrEntry
 from edge.reading.bundle import Model
 from edge.reading.detector import Detector
 from edge.reading.look import look, look_closer
-from edge.reading.manifest import DetectorEntry, OcrEntry
 from edge.reading.ocr import Ocr, beam_search, character_confidence
 from edge.reading.runtime import Network
 from models.train import views

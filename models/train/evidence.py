@@ -15,10 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.manifest import Evidence
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detector, iou
 from edge.reading.look import look
-from edge.reading.manifest import Evidence
 from edge.reading.ocr import Ocr
 from edge.reading.reader import MAX_READ, Clues, clues, evidence
 from models.benchmark.score import FOUND, WIDE_PX

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge.reading.manifest import FORMAT
+from edge.manifest import FORMAT
 
 MANIFEST = Path(__file__).resolve().parent.parent / "manifest.json"
 

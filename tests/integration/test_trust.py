@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import cv2
@@ -40,6 +41,8 @@ from edge.seal.opener import FileOpener
 from edge.seal.signer import FileSigner
 from edge.trust import Trust
 from tests.integration.lane_site import Site, read, until
+
+SHIPPED = Path(str(files("models")))
 
 
 def authority(*words: object) -> str:
@@ -433,8 +436,8 @@ def test_models_come_with_the_owners_signature_or_not_at_all(owner: Owner, tmp_p
     box.enrol_with(owner)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
-    (bundle / "manifest.json").write_text('{"format": 1, "ocr": {"file": "ocr.tflite"}}')
-    (bundle / "ocr.tflite").write_bytes(b"a model")
+    for name in ("manifest.json", "detector.tflite", "ocr.tflite"):
+        shutil.copy(SHIPPED / name, bundle)
     authority("add-model", owner.folder, bundle)
     owner.sign()
     (altered,) = owner.repository.published.glob("targets/models/*/ocr.tflite")
@@ -444,7 +447,7 @@ def test_models_come_with_the_owners_signature_or_not_at_all(owner: Owner, tmp_p
     assert (standing.model_folder, standing.fault) == (None, None)
     standing = watch.step(datetime.datetime.now(datetime.UTC))
     assert (standing.model_folder, standing.fault) == (None, TrustRefused.code)
-    altered.write_bytes(b"a model")
+    shutil.copy(SHIPPED / "ocr.tflite", altered)
     standing = watch.step(datetime.datetime.now(datetime.UTC))
     assert standing.fault is None
     assert standing.model_folder is not None

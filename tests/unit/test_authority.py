@@ -1,5 +1,8 @@
 """`sealane authority`: what it refuses before anything is in the draft."""
 
+import json
+import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,16 @@ from typer.testing import CliRunner
 from central.authority import app
 from central.repository import Repository
 from edge import enrolment
-from edge.errors import AuthorityExists, AuthorityKeyInUse, AuthorityUnknown, MqttPublicationRefused, RequestInvalid
+from edge.errors import (
+    AuthorityExists,
+    AuthorityInvalid,
+    AuthorityKeyInUse,
+    AuthorityUnknown,
+    ManifestInvalid,
+    ManifestMismatch,
+    MqttPublicationRefused,
+    RequestInvalid,
+)
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
 from edge.seal.signer import FileSigner
 from tests.sealing import recipient_key, signing_key
@@ -187,3 +199,48 @@ def test_only_a_key_whose_time_is_over_is_taken_out(folder: Path) -> None:
     assert draft.lanes["lane-1"].keys == ()
     assert draft.lanes["lane-1"].epochs == ("00000000000000ab",)
     assert [one.kid for one in draft.revoked] == [signing_key().public.kid.hex()]
+
+
+def bundle_of(folder: Path, **said: object) -> Path:
+    """The shipped models in a folder, the entry of the reader as `said`."""
+    folder.mkdir()
+    shipped = Path(str(files("models")))
+    manifest = json.loads((shipped / "manifest.json").read_text())
+    for part in ("detector", "ocr"):
+        shutil.copy(shipped / manifest[part]["file"], folder)
+    manifest["ocr"] |= said
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_model_is_added_whole(folder: Path, tmp_path: Path) -> None:
+    authority("add-model", folder, bundle_of(tmp_path / "vendor-2"))
+    model = Repository(folder).draft.model
+    assert model is not None
+    assert model.name.startswith("vendor-2-")
+    added = Repository(folder).published / "targets" / "models" / model.name
+    assert {path.name: path.read_bytes() for path in added.iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "vendor-2").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "refusal"),
+    [
+        ("vendor", {"file": "../../../../stolen"}, ManifestInvalid),
+        ("vendor", {"file": "absent"}, ManifestInvalid),
+        ("vendor", {"sha256": "0" * 64}, ManifestMismatch),
+        ("vendor", {"blank": 0}, ManifestInvalid),
+        ("a name with blanks", {}, AuthorityInvalid),
+    ],
+)
+def test_a_model_that_lanes_would_refuse_writes_nothing(
+    folder: Path, tmp_path: Path, name: str, said: dict[str, object], refusal: type[Exception]
+) -> None:
+    bundle = bundle_of(tmp_path / name, **said)
+    (bundle / "stolen").write_bytes(b"a vendor's")
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(refusal):
+        authority("add-model", folder, bundle)
+    assert set(tmp_path.rglob("*")) == before
+    assert Repository(folder).draft.model is None

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.errors import ManifestInvalid
+from edge.manifest import OcrEntry
 from edge.reading.bundle import Model
-from edge.reading.manifest import OcrEntry
 from edge.reading.ocr import Ocr, beam_search, character_confidence, condense, log_likelihood
 from edge.reading.runtime import TensorSpec
 from tests.reading_rigs import ALPHABET, FILE, PIXELS, REGIONS, FakeNetwork, characters

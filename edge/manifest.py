@@ -1,15 +1,20 @@
-"""manifest.json: what two models are, and what the reader must know of them. Values only.
+"""manifest.json: what two models are, and what the reader must know of them; the files it names, held against it.
 
-models/train writes it; `edge.reading.bundle` holds the files against it.
+models/train writes it; the owner's side and `edge.reading.bundle` read it.
 """
 
+import hashlib
+from importlib.resources.abc import Traversable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.errors import ManifestInvalid, wrong_fields
+from edge.errors import ManifestInvalid, ManifestMismatch, wrong_fields
 
 FORMAT = 1
+NAME = "manifest.json"
+MAX_MODEL_BYTES = 16_000_000
+MAX_MANIFEST_BYTES = 256_000
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -88,3 +93,28 @@ def parse(text: bytes) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         raise ManifestInvalid(f"model manifest: {wrong_fields(error)}") from error
+
+
+def load(place: Traversable) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest in a folder, and the files of the bundle by name, the manifest's own among them.
+
+    ManifestInvalid if it says too little or a file can't be read; ManifestMismatch if one isn't what it names.
+    """
+    text = _read(place, NAME, MAX_MANIFEST_BYTES)
+    said = parse(text)
+    content = {NAME: text}
+    for entry in (said.detector, said.ocr):
+        content[entry.file] = _read(place, entry.file, MAX_MODEL_BYTES)
+        if hashlib.sha256(content[entry.file]).hexdigest() != entry.sha256:
+            raise ManifestMismatch(f"{entry.file} is not the file that the manifest names (SHA-256 differs)")
+    return said, content
+
+
+def _read(place: Traversable, name: str, limit: int) -> bytes:
+    try:
+        content = (place / name).read_bytes()
+    except OSError as error:
+        raise ManifestInvalid(f"{name} can't be read: {error.strerror}") from error
+    if len(content) > limit:
+        raise ManifestInvalid(f"{name} has more than {limit} bytes")
+    return content
