@@ -9,7 +9,8 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -120,6 +121,7 @@ def add_lane(
 ) -> None:
     """Countersign a box's request: its key goes into the draft, its TLS certificate into the repository.
 
+    The fingerprint must be that which the box shows, unless the lane was told to rotate and its newest key vouches.
     Writes NAME.enrolled, the folder to carry back to the box.
     """
     enrolments, now = Enrolments(Repository(folder)), _now()
@@ -150,7 +152,7 @@ def accept_requests(
     key: options.KeyFile,
     listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
 ) -> None:
-    """Take up the requests that lanes published, if a key that is enrolled vouches for them."""
+    """Take up the requests of lanes that were told to rotate, if the key they have vouches for the new one."""
     from edge.mqtt import Message, Session, lane_filter
 
     enrolments = Enrolments(Repository(folder))
@@ -226,10 +228,10 @@ def revoke(
     at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
     reason: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> None:
-    """Let a key count for nothing from some time on: a stolen box, a lost key."""
+    """Let a key count for nothing from some time on, whatever policy a message names: a stolen box, a lost key."""
     repository = Repository(folder)
     kid, draft = _hex(key), repository.draft
-    _named(draft, kid)
+    _named(chain((draft,), repository.editions), kid)
     one = Revocation(kid=kid, at=_utc(at) or _now(), reason=reason)
     repository.edit(revoked=(*draft.revoked, one))
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
@@ -242,8 +244,8 @@ def remove(
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
     repository = Repository(folder)
     kid, draft, now = _hex(key), repository.draft, _now()
-    for one in _named(draft, kid):
-        if (one.until is None or now < one.until) and not draft.revokes(one.key, now):
+    for one in _named((draft,), kid):
+        if not draft.over(one, now):
             raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
 
     def others(known: tuple[AnyListed, ...]) -> tuple[AnyListed, ...]:
@@ -396,10 +398,11 @@ def _listed(draft: Terms) -> Iterator[tuple[str, str, Listed]]:
     yield from (("lane", name, one) for name, lane in draft.lanes.items() for one in lane.keys)
 
 
-def _named(draft: Terms, kid: str) -> list[Listed]:
-    """What is said of the key of that fingerprint. AuthorityUnknown if nothing is."""
-    if found := [one for _, _, one in _listed(draft) if one.key.kid.hex() == kid]:
-        return found
+def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
+    """What the first that names it says of the key of that fingerprint. AuthorityUnknown if none does."""
+    for terms in said:
+        if found := [one for _, _, one in _listed(terms) if one.key.kid.hex() == kid]:
+            return found
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 

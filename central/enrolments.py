@@ -21,6 +21,9 @@ from edge.errors import AuthorityUnknown, RequestInvalid
 from edge.policy import Lane, LaneKey
 
 RESERVED = "trust"
+DRAIN = datetime.timedelta(days=60)
+"""For so long a key may sign on after another was enrolled to follow it: its lane may lose the newer one. What it
+signed under the policies before counts by those, however late it comes."""
 NEW = Lane(keys=())
 
 
@@ -32,39 +35,56 @@ class Enrolments:
         self._folder = repository.directory
 
     def vouched(self, asked: Request, now: datetime.datetime) -> bool:
-        """Whether a key of the lane that holds now signed that the new one follows it."""
+        """Whether its lane was told to rotate, and the newest of the lane's keys signed that this one follows it."""
         draft = self._repository.draft
         lane = draft.lanes.get(asked.lane, NEW)
-        return any(
-            one.holds(now) and not draft.revokes(one.key, now) and asked.vouched_by(one.key) for one in lane.keys
-        )
+        newest = lane.keys[-1:]  # a key that was replaced has no more say in who comes next
+        return lane.rotate and any(not draft.over(one, now) and asked.vouched_by(one.key) for one in newest)
 
     def enrol(self, asked: Request, data: bytes, now: datetime.datetime, epoch: str | None = None) -> None:
         """Take the key that `asked` names into the draft, issue a certificate, and keep the request's `data`.
 
-        epoch: one that rightly begins without a link, in hex. RequestInvalid if no lane can be called that.
+        The key that it follows ends after DRAIN; keys whose time is over are left out. epoch: one that rightly begins
+        without a link, in hex. RequestInvalid if no lane can be called that, or the key is revoked.
         """
         if asked.lane == RESERVED:
             raise RequestInvalid(f"no lane can be called {RESERVED}: the owner's metadata has that topic")
-        lane = self._repository.draft.lanes.get(asked.lane, NEW)
-        if all(one.key.kid != asked.signing_key.kid for one in lane.keys):
-            added = LaneKey(key=asked.signing_key, since=now)
-            lane = lane.model_copy(update={"keys": (*lane.keys, added), "rotate": False})
-        if epoch is not None:
-            lane = lane.model_copy(update={"epochs": (*lane.epochs, epoch)})
+        draft, key = self._repository.draft, asked.signing_key
+        if draft.revokes(key, now):
+            raise RequestInvalid(f"the key {key.fingerprint} is revoked: let the box make another")
+        lane = draft.lanes.get(asked.lane, NEW)
+        others = [one for one in lane.keys if one.key.kid != key.kid]
+        ends = now + DRAIN
+        kept = (
+            one.model_copy(update={"until": min(one.until or ends, ends)}) if asked.vouched_by(one.key) else one
+            for one in others
+            if not draft.over(one, now)
+        )
+        lane = lane.model_copy(
+            update={
+                "keys": (*kept, LaneKey(key=key, since=now)),
+                "epochs": lane.epochs if epoch is None else (*lane.epochs, epoch),
+                "rotate": lane.rotate and len(others) < len(lane.keys),
+            }
+        )
         self._put(asked.lane, lane)
         self._certify(asked)
         (self._folder / "requests").mkdir(exist_ok=True)
         (self._folder / "requests" / asked.lane).write_bytes(data)
 
     def take_up(self, data: bytes, now: datetime.datetime) -> Request | None:
-        """Enrol the key that a published request asks for; None if nobody told its lane to rotate. RequestInvalid."""
+        """Enrol the key that a published request asks for; None if nobody told its lane to rotate.
+
+        RequestInvalid for a key that is not new (somebody brings an old request again) or not vouched for.
+        """
         asked = enrolment.parse(data)
         known = self._repository.draft.lanes.get(asked.lane)
         if known is None or not known.rotate:
             return None
+        if asked.signing_key.kid in {one.key.kid for one in known.keys}:
+            raise RequestInvalid(f"{asked.signing_key.fingerprint} is a key of {asked.lane} already")
         if not self.vouched(asked, now):
-            raise RequestInvalid(f"no valid key of {asked.lane} vouches for {asked.signing_key.fingerprint}")
+            raise RequestInvalid(f"the newest key of {asked.lane} does not vouch for {asked.signing_key.fingerprint}")
         self.enrol(asked, data, now)
         return asked
 

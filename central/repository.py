@@ -6,7 +6,7 @@ pending-root.json   a new root that lacks signatures
 """
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,13 @@ class Repository:
         """The newest that was published."""
         path = self._targets / CURRENT_POLICY
         return parse_policy(path.read_bytes()) if path.exists() else None
+
+    @property
+    def editions(self) -> Iterator[Policy]:
+        """All that were published, the newest first."""
+        newest = self.policy
+        for version in range(newest.version if newest else 0, 0, -1):
+            yield parse_policy((self._targets / f"policy/{version}").read_bytes())
 
     @property
     def draft(self) -> Terms:

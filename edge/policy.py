@@ -108,6 +108,10 @@ class Terms(Part):
     def revokes(self, key: PublicKey, at: datetime.datetime) -> bool:
         return any(one.kid == key.kid.hex() and one.at <= at for one in self.revoked)
 
+    def over(self, one: Recipient | Collector | LaneKey, at: datetime.datetime) -> bool:
+        """Whether the time of a key is over at `at`. A policy that is issued later says the same without it."""
+        return (one.until is not None and one.until <= at) or self.revokes(one.key, at)
+
 
 class Policy(Terms):
     """One edition of the owner's word. Append-only: a record names the edition (`version`) that it was sealed under.

@@ -201,6 +201,32 @@ def test_only_a_key_whose_time_is_over_is_taken_out(folder: Path) -> None:
     assert [one.kid for one in draft.revoked] == [signing_key().public.kid.hex()]
 
 
+def test_a_key_that_was_taken_out_can_still_be_revoked(folder: Path, signed: Repository, tmp_path: Path) -> None:
+    gone = recipient_key(name="owner").public
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--until", "2026-01-01")
+    authority("remove", folder, gone.fingerprint)
+    authority("sign", folder, "--force")
+    authority("revoke", folder, gone.fingerprint)
+    assert [one.kid for one in signed.draft.revoked] == [gone.kid.hex()]
+    with pytest.raises(AuthorityUnknown):
+        authority("revoke", folder, "00" * 16)
+
+
+def test_whoever_brings_a_vouched_request_shows_the_fingerprint_unless_the_lane_was_told_to_rotate(
+    folder: Path, signed: Repository, tmp_path: Path
+) -> None:
+    tls_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    request = tmp_path / "request"
+    request.write_bytes(
+        enrolment.make("lane-1", FileSigner(signing_key(name="new")), tls_key, old=FileSigner(signing_key()))
+    )
+    with pytest.raises(RequestInvalid):
+        authority("add-lane", folder, request, "--fingerprint", "00" * 16)
+    authority("rotate-lane", folder, "lane-1")
+    authority("add-lane", folder, request)
+    assert len(signed.draft.lanes["lane-1"].keys) == 2
+
+
 def bundle_of(folder: Path, **said: object) -> Path:
     """The shipped models in a folder, the entry of the reader as `said`."""
     folder.mkdir()
