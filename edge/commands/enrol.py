@@ -5,7 +5,9 @@ Run as root beside a systemd unit, or as the user that the lane runs as.
 
 import datetime
 import os
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from edge.config import LaneConfig
+    from edge.trust import Trust
 
 
 def command(
@@ -67,8 +70,6 @@ def _show_qr(text: str) -> None:
 
 
 def _finish(settings: "LaneConfig", folder: Path, signing_file: Path, tls_file: Path) -> None:
-    from cryptography import x509
-
     from edge.carrier import DirectoryCarrier
     from edge.errors import ConfigInvalid, RequestInvalid, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
@@ -79,30 +80,70 @@ def _finish(settings: "LaneConfig", folder: Path, signing_file: Path, tls_file: 
         raise ConfigInvalid("lane.toml has no [trust] table; enrolment needs one")
     try:
         root, ca, certificate = ((folder / name).read_bytes() for name in ("root.json", "ca.pem", "certificate.pem"))
-        issued = x509.load_pem_x509_certificate(certificate)
     except OSError as error:
         raise TrustMissing(f"cannot read {error.filename}: {error.strerror}") from error
-    except ValueError as error:
-        raise RequestInvalid(f"{folder / 'certificate.pem'} holds no certificate") from error
-    if issued.public_key() != tls_public(tls_file):
+    tls_key = tls_public(tls_file)
+    if (certified := _certified(certificate)) is None:
+        raise RequestInvalid(f"{folder / 'certificate.pem'} holds no certificate")
+    if certified != tls_key:
         raise RequestInvalid("the certificate is for another box's key")
     now = datetime.datetime.now(datetime.UTC)
-    trust = Trust(settings.state.directory / TRUST_FOLDER, root)
-    trust.refresh(DirectoryCarrier(folder / "repository"), now)
     mine = custody.signer(signing_file).public.kid
-    listed = trust.policy.lane_keys_at(settings.lane.id, now)
-    if mine not in {key.kid for key in listed}:
-        raise RequestInvalid("the owner's policy does not list this box's key: was the draft signed?")
+
+    def verified(directory: Path) -> Trust:
+        trust = Trust(directory, root)
+        trust.refresh(DirectoryCarrier(folder / "repository"), now)
+        if mine not in {key.kid for key in trust.policy.lane_keys_at(settings.lane.id, now)}:
+            raise RequestInvalid("the owner's policy does not list this box's key: was the draft signed?")
+        return trust
+
+    kept = settings.state.directory / TRUST_FOLDER
+    before = settings.trust.root_file
+    trust = verified(kept) if not before.exists() or before.read_bytes() == root else _instead_of(kept, verified)
     for path, content in (
         (settings.trust.root_file, root),
         (settings.broker.ca_file, ca),
         (settings.broker.certificate_file, certificate),
     ):
         _write(path, content)
+    renewed = kept / "certificate.pem"
+    if renewed.exists() and _certified(renewed.read_bytes()) != tls_key:
+        renewed.unlink()  # the box made itself new keys: it could not connect to fetch another
     _hand_over(settings.state.directory)
     sys.stdout.write(f"lane {settings.lane.id} is enrolled under policy {trust.version}\n")
     for key in trust.policy.recipients_at(now):
         sys.stdout.write(f"  readable by {key.fingerprint}\n")
+
+
+def _certified(certificate: bytes) -> object:
+    """The key that a certificate is for; None if it is none."""
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(certificate).public_key()
+    except ValueError:
+        return None
+
+
+def _instead_of(kept: Path, verified: Callable[[Path], "Trust"]) -> "Trust":
+    """Begin anew under another authority: its word replaces all that one before it said and gave, once it is verified.
+
+    Whatever `verified` raises; TrustUnkept.
+    """
+    from edge.errors import TrustUnkept
+
+    place = kept.with_name(kept.name + ".new")
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        trust = verified(place)
+        shutil.rmtree(kept, ignore_errors=True)
+        place.rename(kept)
+    except OSError as error:
+        raise TrustUnkept(f"cannot write {kept}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    sys.stdout.write("this is another authority than before: what was kept of that one is gone\n")
+    return trust
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,0 +1,140 @@
+"""`sealane enrol` on a box that was enrolled before: what stays, and what does not."""
+
+import datetime
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from central.enrolments import Enrolments
+from central.repository import Repository
+from edge import enrolment, keeper
+from edge.commands.enrol import command
+from edge.config import load
+from edge.errors import RequestInvalid, TrustRefused
+from edge.keeper import tls_public
+from edge.policy import Recipient
+from edge.seal.signer import FileSigner
+from tests.sealing import recipient_key, signing_key
+
+NOW = datetime.datetime.now(datetime.UTC)
+TARGETS, ONLINE = (FileSigner(signing_key(name=name)) for name in ("targets", "online"))
+CONFIG = """
+lane.id = "lane-1"
+loop.driver = "contact"
+camera.driver = "files"
+broker = { host = "localhost", ca_file = "ca.pem", certificate_file = "tls.pem", key_file = "tls.key" }
+keys.signing_key_file = "signing"
+trust = { root_file = "root.json", source = "broker" }
+state.directory = "state"
+"""
+
+
+class Box:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "state").mkdir(parents=True)
+        self.config = folder / "lane.toml"
+        self.config.write_text(CONFIG)
+
+    @property
+    def trust(self) -> Path:
+        return self.folder / "state" / "trust"
+
+    def ask(self) -> bytes:
+        self._enrol("--request", self.folder / "request")
+        return (self.folder / "request").read_bytes()
+
+    def finish(self, reply: Path) -> str:
+        return self._enrol("--finish", reply)
+
+    def shows(self) -> Path:
+        """The certificate that the lane would show."""
+        return keeper.stand(load(self.config))[1].certificate_file
+
+    def _enrol(self, *words: object) -> str:
+        app = typer.Typer()
+        app.command()(command)
+        result = CliRunner().invoke(app, ["--config", str(self.config), *map(str, words)], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+
+class Owner:
+    """An authority with lane-1 enrolled by what the box asks for, and so many policies signed."""
+
+    def __init__(self, folder: Path, asked: bytes, editions: int = 1) -> None:
+        root = FileSigner(signing_key(name=f"root of {folder.name}"))
+        self.repository = Repository.create(folder, [root], 1, TARGETS.public, ONLINE.public, NOW)
+        readers = tuple(Recipient(key=recipient_key(name=name).public) for name in ("owner", "escrow"))
+        self.repository.edit(recipients=readers)
+        self.enrolments = Enrolments(self.repository)
+        self.enrol(asked)
+        for number in range(editions - 1):
+            self.repository.edit(aim_picture=number % 2 == 0)
+            self.sign()
+
+    def enrol(self, asked: bytes) -> None:
+        self.enrolments.enrol(enrolment.parse(asked), asked, NOW)
+        self.sign()
+
+    def sign(self) -> None:
+        self.repository.publish(TARGETS, ONLINE, NOW)
+
+    def reply(self) -> Path:
+        return self.enrolments.reply("lane-1")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    return Box(tmp_path / "box")
+
+
+def test_a_box_is_enrolled_anew_under_a_new_authority_with_fewer_policies(tmp_path: Path, box: Box) -> None:
+    box.finish(Owner(tmp_path / "first", box.ask(), editions=3).reply())
+    (box.trust / "certificate.pem").write_bytes((box.folder / "tls.pem").read_bytes())
+    second = Owner(tmp_path / "second", box.ask()).reply()
+    assert "another authority" in box.finish(second)
+    assert (box.folder / "root.json").read_bytes() == (second / "root.json").read_bytes()
+    assert box.shows() == box.folder / "tls.pem"
+    assert "another authority" not in box.finish(second)
+
+
+def test_under_the_same_authority_nothing_older_is_taken(tmp_path: Path, box: Box) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    old = owner.reply().rename(tmp_path / "old")
+    owner.repository.edit(aim_picture=True)
+    owner.sign()
+    box.finish(owner.reply())
+    before = {path: path.read_bytes() for path in box.trust.rglob("*") if path.is_file()}
+    with pytest.raises(TrustRefused):
+        box.finish(old)
+    assert {path: path.read_bytes() for path in box.trust.rglob("*") if path.is_file()} == before
+
+
+def test_what_was_verified_stays_until_the_new_authoritys_word_is(tmp_path: Path, box: Box) -> None:
+    asked = box.ask()
+    box.finish(Owner(tmp_path / "first", asked).reply())
+    before = {path: path.read_bytes() for path in box.folder.rglob("*") if path.is_file()}
+    other = Owner(tmp_path / "second", asked)
+    other.repository.edit(lanes={})
+    other.sign()
+    with pytest.raises(RequestInvalid):
+        box.finish(other.reply())
+    assert {path: path.read_bytes() for path in box.folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_renewed_certificate_goes_with_the_key_that_it_was_for(tmp_path: Path, box: Box, kept: bool) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    box.finish(owner.reply())
+    renewed = box.trust / "certificate.pem"
+    renewed.write_bytes((box.folder / "tls.pem").read_bytes())
+    if not kept:
+        for name in ("tls.key", "signing", "signing.pub"):
+            (box.folder / name).unlink()
+    owner.enrol(box.ask())
+    box.finish(owner.reply())
+    assert box.shows() == (renewed if kept else box.folder / "tls.pem")
+    assert tls_public(box.folder / "tls.key") == enrolment.parse(box.ask()).tls_key
