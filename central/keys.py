@@ -81,8 +81,12 @@ def tls(
     key = certificates.make_key()
     hosts = tuple(host or SERVER_HOSTS) if server else ()
     folder = out or ca
+    try:
+        issued = authority.issue(name, key.public_key(), hosts=hosts)
+    except ValueError as error:  # cryptography's, in its words
+        raise typer.BadParameter(f"--name or --host: {error}") from error
     certificates.write_new(folder / f"{name}.key", certificates.private_pem(key), 0o600)
-    certificates.write_new(folder / f"{name}.pem", authority.issue(name, key.public_key(), hosts=hosts), 0o644)
+    certificates.write_new(folder / f"{name}.pem", issued, 0o644)
     typer.echo(f"{folder / name}.pem for {'the server ' + ', '.join(hosts) if hosts else 'the client ' + name}")
 
 

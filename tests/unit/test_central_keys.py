@@ -106,6 +106,17 @@ def test_certificates_of_one_authority_accept_each_other_under_strict_rules(tmp_
     assert subject["subject"] == ((("commonName", "lane-1"),),)
 
 
+@pytest.mark.parametrize(
+    "words", [["--name", "x" * 65, "--client"], ["--name", "broker", "--server", "--host", "b\u00fccher.example"]]
+)
+def test_a_name_that_no_certificate_can_hold_is_a_wrong_option_and_leaves_no_key(
+    tmp_path: Path, words: list[str]
+) -> None:
+    result = CliRunner().invoke(app, ["tls", "--ca", str(tmp_path), *words], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"ca.pem", "ca.key"}
+
+
 def test_half_an_authority_is_an_error_and_not_a_new_one(tmp_path: Path) -> None:
     Authority.open_or_make(tmp_path)
     (tmp_path / "ca.pem").write_bytes(b"not a certificate")
