@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from central import options
 from central.certificates import Authority
@@ -28,6 +29,7 @@ from edge.errors import (
     AuthorityKeyInUse,
     AuthorityThreshold,
     AuthorityUnknown,
+    AuthorityUnusable,
     KeyFileMissing,
     KeyFilePassphrase,
     MqttPublicationRefused,
@@ -39,13 +41,30 @@ from edge.seal import custody, keys
 from edge.seal.keys import KeyType, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
 
-app = typer.Typer(no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it.")
+
+class _Commands(TyperGroup):
+    """All of them write into one folder: whatever its disk refuses is an error of ours. AuthorityUnusable."""
+
+    def invoke(self, ctx: Any) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise AuthorityUnusable(f"{error.filename or ctx.info_name}: {error.strerror or error}") from error
+
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it."
+)
 
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
 RENEW_DAYS = 60
 SOON = datetime.timedelta(days=60)
-"""Before the policy ends, `sign --fresh` says so."""
+"""Before the policy or the root ends, `sign` and `status` say so."""
 PUBLISHED_AT_ONCE = 20
+PATIENCE_S = 60.0
+"""With a broker that acknowledges nothing."""
 NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
 Listed = Recipient | Collector | LaneKey
@@ -192,7 +211,7 @@ def renew(
     days: Annotated[int, typer.Option(help="Renew what expires within this many days.")] = RENEW_DAYS,
 ) -> None:
     """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
-    for lane in Enrolments(Repository(folder)).renew(_now() + datetime.timedelta(days=days)):
+    for lane in Enrolments(Repository(folder)).renew(_now(), datetime.timedelta(days=days)):
         typer.echo(f"{lane}: a new certificate")
 
 
@@ -314,17 +333,13 @@ def sign(
     if fresh:
         repository.freshen(online, _now())
         typer.echo(f"signed as fresh until {repository.fresh_until:%Y-%m-%d}")
-        if repository.policy_until is not None and repository.policy_until < _now() + SOON:
-            typer.echo(
-                f"the policy itself ends on {repository.policy_until:%Y-%m-%d}, and this key can't prolong it: run "
-                "`sealane authority sign` before, with the targets key",
-                err=True,
-            )
+        _warn(repository)
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
     policy = repository.publish(targets, online, _now(), force=force)
     Enrolments(repository).reply_again()
     typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
+    _warn(repository)
 
 
 @app.command()
@@ -346,6 +361,7 @@ def publish(
     session = Session(options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False)
     session.connect()
     left, waiting = deque(files.items()), 0
+    heard = time.monotonic()
     while left or waiting:
         while left and waiting < PUBLISHED_AT_ONCE:
             name, data = left.popleft()
@@ -353,9 +369,12 @@ def publish(
             waiting += 1
         for event in session.wait(5):
             if isinstance(event, Acknowledged):
+                heard = time.monotonic()
                 if event.reason >= REFUSED:
                     raise MqttPublicationRefused(f"{event.publication.topic}: reason code 0x{event.reason:02x}")
                 waiting -= 1
+        if time.monotonic() - heard > PATIENCE_S:
+            raise MqttPublicationRefused(f"the broker has acknowledged nothing for {PATIENCE_S:.0f} s")
     session.close()
     typer.echo(f"{len(files)} files are on the broker")
 
@@ -389,6 +408,24 @@ def status(folder: Folder) -> None:
     console.print(table)
     if (folder / "draft.json").exists():
         console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
+    _warn(repository)
+
+
+def _warn(repository: Repository) -> None:
+    """Say what ends soon that the key which signs freshness can't prolong."""
+    soon = _now() + SOON
+    if repository.policy_until is not None and repository.policy_until < soon:
+        typer.echo(
+            f"the policy itself ends on {repository.policy_until:%Y-%m-%d}: run `sealane authority sign` before, with "
+            "the targets key",
+            err=True,
+        )
+    if repository.root_until < soon:
+        typer.echo(
+            f"the root ends on {repository.root_until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
+            "it signed with the root keys",
+            err=True,
+        )
 
 
 def _listed(draft: Terms) -> Iterator[tuple[str, str, Listed]]:

@@ -14,11 +14,12 @@ from pathlib import Path
 from cryptography import x509
 
 from central.certificates import Authority
-from central.repository import Repository
+from central.repository import PART, Repository, write
 from edge import enrolment
 from edge.enrolment import Request
 from edge.errors import AuthorityUnknown, RequestInvalid
 from edge.policy import Lane, LaneKey
+from edge.trust import CURRENT_POLICY
 
 RESERVED = "trust"
 DRAIN = datetime.timedelta(days=60)
@@ -69,8 +70,7 @@ class Enrolments:
         )
         self._put(asked.lane, lane)
         self._certify(asked)
-        (self._folder / "requests").mkdir(exist_ok=True)
-        (self._folder / "requests" / asked.lane).write_bytes(data)
+        write(self._folder / "requests" / asked.lane, data)
 
     def take_up(self, data: bytes, now: datetime.datetime) -> Request | None:
         """Enrol the key that a published request asks for; None if nobody told its lane to rotate.
@@ -97,23 +97,39 @@ class Enrolments:
         lane = self._lane(name)
         self._put(name, lane.model_copy(update={"epochs": (*lane.epochs, epoch)}))
 
-    def renew(self, before: datetime.datetime) -> Iterator[str]:
-        """Issue new certificates for those that end before then, and name their lanes."""
-        for request in sorted((self._folder / "requests").glob("*")):
+    def renew(self, now: datetime.datetime, within: datetime.timedelta) -> Iterator[str]:
+        """Issue new certificates for those that end within that time, or are damaged, and name their lanes.
+
+        None for a box whose signing key counts no more.
+        """
+        draft = self._repository.draft
+        for name, lane in draft.lanes.items():
+            request = self._folder / "requests" / name
+            if not request.exists():
+                continue
             asked = enrolment.parse(request.read_bytes())
-            if x509.load_pem_x509_certificate(self._certificate(asked.lane).read_bytes()).not_valid_after_utc < before:
+            counts = any(one.key.kid == asked.signing_key.kid and not draft.over(one, now) for one in lane.keys)
+            ends = self._certified_until(name)
+            if counts and (ends is None or ends < now + within):
                 self._certify(asked)
-                yield asked.lane
+                yield name
 
     def reply(self, name: str) -> Path:
-        """The folder to carry back to a box, written anew: what it starts to trust from, a copy of the repository."""
+        """The folder to carry back to a box, written anew: what it starts to trust from, and the newest policy.
+
+        Models and other lanes' certificates are not in it.
+        """
         reply = self._reply(name)
+        published, carried = self._repository.published, reply / "repository"
         shutil.rmtree(reply, ignore_errors=True)
-        reply.mkdir()
+        shutil.copytree(published / "metadata", carried / "metadata", ignore=shutil.ignore_patterns(f"*{PART}"))
+        current = carried / "targets" / CURRENT_POLICY
+        current.parent.mkdir(parents=True)
+        if self._repository.policy is not None:
+            shutil.copy(published / "targets" / CURRENT_POLICY, current)
         (reply / "root.json").write_bytes(self._repository.root_bytes)
         shutil.copy(self._folder / "tls" / "ca.pem", reply / "ca.pem")
         shutil.copy(self._certificate(name), reply / "certificate.pem")
-        shutil.copytree(self._repository.published, reply / "repository")
         return reply
 
     def reply_again(self) -> None:
@@ -134,8 +150,14 @@ class Enrolments:
     def _certify(self, asked: Request) -> None:
         certificate = Authority.open_or_make(self._folder / "tls").issue(asked.lane, asked.tls_key)
         self._repository.add_target(f"certificates/{asked.lane}.pem", certificate)
-        self._certificate(asked.lane).parent.mkdir(exist_ok=True)
-        self._certificate(asked.lane).write_bytes(certificate)
+        write(self._certificate(asked.lane), certificate)
+
+    def _certified_until(self, name: str) -> datetime.datetime | None:
+        """When the newest certificate of a lane ends; None if there is none that can be read."""
+        try:
+            return x509.load_pem_x509_certificate(self._certificate(name).read_bytes()).not_valid_after_utc
+        except (FileNotFoundError, ValueError):
+            return None
 
     def _certificate(self, name: str) -> Path:
         return self._folder / "certificates" / f"{name}.pem"

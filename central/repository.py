@@ -6,6 +6,7 @@ pending-root.json   a new root that lacks signatures
 """
 
 import datetime
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
     Targets,
     Timestamp,
 )
+from tuf.api.serialization import DeserializationError
 
 from edge.errors import (
     AuthorityExists,
@@ -32,6 +34,7 @@ from edge.errors import (
     AuthorityRefuses,
     AuthorityThreshold,
     AuthorityUnknown,
+    AuthorityUnusable,
     PolicyMalformed,
     wrong_fields,
 )
@@ -45,6 +48,8 @@ TARGETS_DAYS = 365
 FRESH_DAYS = 30
 """Timestamp and snapshot: how long the owner may be silent before lanes say so."""
 LEAST_RECIPIENTS = 2
+PART = ".part"
+"""What a file is called until it is whole."""
 
 
 class Repository:
@@ -86,10 +91,8 @@ class Repository:
         metadata = Metadata(root)
         for signer in roots:
             metadata.sign(_TufSigner(signer), append=True)
-        for folder in ("metadata", "targets/policy"):
-            (directory / "repository" / folder).mkdir(parents=True)
         for name in ("1.root.json", "root.json"):
-            _write(directory / "repository" / "metadata" / name, metadata.to_bytes())
+            write(directory / "repository" / "metadata" / name, metadata.to_bytes())
         return cls(directory)
 
     @staticmethod
@@ -100,7 +103,7 @@ class Repository:
 
     @property
     def root(self) -> Metadata[Root]:
-        return Metadata[Root].from_file(str(self._metadata / "root.json"))
+        return _opened(self._metadata / "root.json")
 
     @property
     def root_bytes(self) -> bytes:
@@ -109,7 +112,14 @@ class Repository:
 
     @property
     def pending_root(self) -> Metadata[Root] | None:
-        return Metadata[Root].from_file(str(self._pending)) if self._pending.exists() else None
+        """The next root, if one was drafted that is not published yet."""
+        pending = _opened(self._pending) if self._pending.exists() else None
+        return pending if pending is not None and pending.signed.version > self.root.signed.version else None
+
+    @property
+    def root_until(self) -> datetime.datetime:
+        """When lanes begin to say so all the same, until enough root keys have signed a new root."""
+        return self.root.signed.expires
 
     @property
     def fresh_until(self) -> datetime.datetime | None:
@@ -142,7 +152,7 @@ class Repository:
             try:
                 return Terms.model_validate_json(path.read_bytes())
             except ValidationError as error:
-                raise AuthorityMissing(f"{path} is no draft: {wrong_fields(error)}") from error
+                raise AuthorityUnusable(f"{path} is no draft: {wrong_fields(error)}") from error
         return Terms() if self.policy is None else _terms(self.policy)
 
     def edit(self, **changes: object) -> Terms:
@@ -152,14 +162,12 @@ class Repository:
             draft = Terms.model_validate_json(changed)
         except ValidationError as error:
             raise AuthorityInvalid(wrong_fields(error)) from error
-        _write(self.directory / "draft.json", changed.encode())
+        write(self.directory / "draft.json", changed.encode())
         return draft
 
     def add_target(self, name: str, content: bytes) -> None:
         """A file to be signed with the next publication: a certificate, a part of a model bundle."""
-        path = self._targets / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, content)
+        write(self._targets / name, content)
 
     def publish(self, targets: Signer, online: Signer, now: datetime.datetime, *, force: bool = False) -> Policy:
         """Sign the draft as the next policy, all targets, and that this is the newest.
@@ -177,7 +185,7 @@ class Repository:
         files = {
             path.relative_to(self._targets).as_posix(): path
             for path in sorted(self._targets.rglob("*"))
-            if path.is_file() and path.suffix != ".part"
+            if path.is_file() and path.suffix != PART
         }
         found = {name: TargetFile.from_file(name, str(path)) for name, path in files.items()}
         signed = Targets(self._version("targets") + 1, expires=_in_days(now, TARGETS_DAYS), targets=found)
@@ -215,7 +223,7 @@ class Repository:
         It counts once enough old and enough new root keys have signed it. AuthorityUnknown, AuthorityThreshold;
         AuthorityExists if one is pending: the signatures that it has would be lost.
         """
-        if self._pending.exists():
+        if self.pending_root is not None:
             raise AuthorityExists(f"a new root is pending: have it signed, or remove {self._pending} to give it up")
         root = self.root.signed
         for kid in remove:
@@ -235,7 +243,7 @@ class Repository:
             raise AuthorityThreshold(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
         root.version += 1
         root.expires = _in_days(now, ROOT_DAYS)
-        _write(self._pending, Metadata(root).to_bytes())
+        write(self._pending, Metadata(root).to_bytes())
 
     def sign_root(self, signers: Iterable[Signer]) -> bool:
         """Add signatures to the pending root; True once it has enough and is published.
@@ -244,7 +252,7 @@ class Repository:
         """
         pending = self.pending_root
         if pending is None:
-            raise AuthorityMissing("no new root is pending; `rotate-root` drafts one")
+            raise AuthorityMissing(f"no root is pending after {self.root.signed.version}; `rotate-root` drafts one")
         named = {kid for root in (self.root, pending) for kid in root.signed.roles["root"].keyids}
         for signer in signers:
             if signer.public.kid.hex() not in named:
@@ -252,10 +260,10 @@ class Repository:
             pending.sign(_TufSigner(signer), append=True)
         result = pending.signed.get_root_verification_result(self.root.signed, pending.signed_bytes, pending.signatures)
         if not result:
-            _write(self._pending, pending.to_bytes())
+            write(self._pending, pending.to_bytes())
             return False
         for name in (f"{pending.signed.version}.root.json", "root.json"):
-            _write(self._metadata / name, pending.to_bytes())
+            write(self._metadata / name, pending.to_bytes())
         self._pending.unlink()
         return True
 
@@ -290,16 +298,16 @@ class Repository:
         result = self.root.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
         if not result:
             raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
-        _write(self._metadata / f"{role}.json", metadata.to_bytes())
+        write(self._metadata / f"{role}.json", metadata.to_bytes())
 
     def _expires(self, role: str) -> datetime.datetime | None:
         path = self._metadata / f"{role}.json"
-        return Metadata.from_file(str(path)).signed.expires if path.exists() else None
+        return _opened(path).signed.expires if path.exists() else None
 
     def _version(self, role: str) -> int:
         """Of the published metadata; 0 if there is none."""
         path = self._metadata / f"{role}.json"
-        return Metadata.from_file(str(path)).signed.version if path.exists() else 0
+        return _opened(path).signed.version if path.exists() else 0
 
 
 class _TufSigner(SslibSigner):
@@ -335,8 +343,20 @@ def _in_days(now: datetime.datetime, days: int) -> datetime.datetime:
     return now.replace(microsecond=0) + datetime.timedelta(days=days)
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
+def write(path: Path, content: bytes) -> None:
+    """Replace a file, whole or not at all, in a folder that is made if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + PART)
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
+
+
+def _opened(path: Path) -> "Metadata[Any]":
+    """AuthorityUnusable."""
+    try:
+        return Metadata.from_file(str(path))
+    except DeserializationError as error:
+        raise AuthorityUnusable(f"{path} is no metadata") from error

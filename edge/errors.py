@@ -493,6 +493,14 @@ class AuthorityKeyInUse(AuthorityError):
     hint = "Only a key whose time is over is taken out: end it first, with --until a time that is past, or `revoke` it."
 
 
+class AuthorityUnusable(AuthorityError):
+    code = "AUTH-09"
+    hint = (
+        "Look at the disk (space, permissions) and run the command again; a damaged file comes back from the backup of "
+        "the authority's folder."
+    )
+
+
 # --- outbox and delivery --------------------------------------------------------------------------------------------
 
 

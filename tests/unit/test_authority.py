@@ -1,5 +1,6 @@
 """`sealane authority`: what it refuses before anything is in the draft."""
 
+import datetime
 import json
 import shutil
 from importlib.resources import files
@@ -17,6 +18,7 @@ from edge.errors import (
     AuthorityInvalid,
     AuthorityKeyInUse,
     AuthorityUnknown,
+    AuthorityUnusable,
     ManifestInvalid,
     ManifestMismatch,
     MqttPublicationRefused,
@@ -161,6 +163,45 @@ def test_a_policy_too_large_for_the_broker_is_told_before_anything_is_published(
     with pytest.raises(MqttPublicationRefused, match="targets/policy/current"):
         with_broker(monkeypatch, broker, "publish", folder)
     assert not broker.held
+
+
+def test_a_broker_that_acknowledges_nothing_is_given_up(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.authority.PATIENCE_S", 0.01)
+    broker = Broker()
+    broker.window = 0
+    with pytest.raises(MqttPublicationRefused, match="acknowledged nothing"):
+        with_broker(monkeypatch, broker, "publish", folder)
+
+
+def test_a_disk_that_takes_nothing_is_an_error_of_ours(folder: Path) -> None:
+    (folder / "draft.json.part").mkdir()
+    with pytest.raises(AuthorityUnusable, match=r"draft\.json"):
+        authority("allow-picture", folder, "true")
+
+
+def test_a_root_that_ends_soon_is_told_by_whatever_runs_often(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*words: str) -> bool:
+        return "the root ends" in CliRunner().invoke(app, [*words, str(folder)], catch_exceptions=False).output
+
+    commands = ["status"], ["sign", "--fresh"], ["sign"]
+    assert not any(told(*words) for words in commands)
+    soon = signed.root_until - datetime.timedelta(days=59)
+    monkeypatch.setattr("central.authority._now", lambda: soon)
+    assert all(told(*words) for words in commands)
+
+
+def test_what_goes_back_to_a_box_does_not_grow_with_models_or_other_lanes(folder: Path, signed: Repository) -> None:
+    signed.add_target("models/m/ocr.tflite", b"model")
+    authority("sign", folder)
+    carried = folder / "lane-1.enrolled" / "repository"
+    assert {path.relative_to(carried).as_posix() for path in carried.rglob("*") if path.is_file()} == {
+        "metadata/1.root.json", "metadata/root.json", "metadata/targets.json", "metadata/snapshot.json",
+        "metadata/timestamp.json", "targets/policy/current",
+    }  # fmt: skip
 
 
 def test_one_lanes_junk_stands_in_no_other_lanes_way(

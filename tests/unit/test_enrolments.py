@@ -149,3 +149,34 @@ def test_a_revoked_key_is_not_enrolled_again(owner: Repository, lanes: Enrolment
     owner.edit(revoked=(Revocation(kid=key(0).public.kid.hex(), at=NOW),))
     with pytest.raises(RequestInvalid, match="is revoked"):
         enrol(lanes, asking(0))
+
+
+def certificate(owner: Repository) -> bytes:
+    """What the lane would fetch."""
+    return (owner.published / "targets" / "certificates" / "lane-1.pem").read_bytes()
+
+
+def renewed(lanes: Enrolments, days: int) -> list[str]:
+    return list(lanes.renew(NOW, days * DAY))
+
+
+def test_certificates_are_renewed_when_they_end_soon(owner: Repository, lanes: Enrolments) -> None:
+    before = certificate(owner)
+    assert renewed(lanes, 300) == []
+    assert certificate(owner) == before
+    assert renewed(lanes, 400) == ["lane-1"]
+    assert certificate(owner) != before
+
+
+@pytest.mark.parametrize("left", [b"", b"-----BEGIN CERTIFICATE-----\n"])
+def test_a_certificate_that_was_half_written_is_issued_anew(owner: Repository, lanes: Enrolments, left: bytes) -> None:
+    (owner.directory / "certificates" / "lane-1.pem").write_bytes(left)
+    assert renewed(lanes, 60) == ["lane-1"]
+    assert renewed(lanes, 60) == []
+
+
+def test_a_box_whose_key_counts_no_more_gets_no_certificate(owner: Repository, lanes: Enrolments) -> None:
+    owner.edit(revoked=(Revocation(kid=key(0).public.kid.hex(), at=NOW),))
+    assert renewed(lanes, 400) == []
+    enrol(lanes, asking(1))
+    assert renewed(lanes, 400) == ["lane-1"]

@@ -20,6 +20,7 @@ from edge.errors import (
     AuthorityRefuses,
     AuthorityThreshold,
     AuthorityUnknown,
+    AuthorityUnusable,
     PolicyMalformed,
     TrustClock,
     TrustError,
@@ -279,6 +280,30 @@ def test_a_pending_root_and_the_signatures_it_has_are_not_drafted_over(owner: Re
     with pytest.raises(AuthorityExists, match="a new root is pending"):
         owner.propose_root(NOW, remove=[ROOTS[2].public.kid.hex()])
     assert owner.sign_root([ROOTS[1]]) is True
+
+
+def test_a_root_that_was_published_is_pending_no_more(owner: Repository) -> None:
+    """Whoever signed was killed before the draft was put away."""
+    pending = owner.directory / "pending-root.json"
+    owner.propose_root(NOW, threshold=1)
+    drafted = pending.read_bytes()
+    owner.sign_root(ROOTS)
+    pending.write_bytes(drafted)
+    assert owner.pending_root is None
+    with pytest.raises(AuthorityMissing):
+        owner.sign_root(ROOTS)
+    owner.propose_root(NOW, threshold=2)
+    assert owner.sign_root(ROOTS) is True
+    assert owner.root.signed.version == 3
+
+
+@pytest.mark.parametrize(
+    "file", ["repository/metadata/root.json", "repository/metadata/timestamp.json", "pending-root.json", "draft.json"]
+)
+def test_a_damaged_file_of_the_authority_is_named(owner: Repository, file: str) -> None:
+    (owner.directory / file).write_bytes(b"{")
+    with pytest.raises(AuthorityUnusable, match=file):
+        _ = owner.root, owner.fresh_until, owner.pending_root, owner.draft
 
 
 def test_a_lost_targets_or_online_key_is_replaced_by_the_root(trust: Trust, owner: Repository) -> None:
