@@ -247,7 +247,10 @@ def revoke(
     at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
     reason: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> None:
-    """Let a key count for nothing from some time on, whatever policy a message names: a stolen box, a lost key."""
+    """Let a key count for nothing from some time on: a stolen box, a lost key.
+
+    That holds for all that comes from then on, whatever policy it names and however long it waited in its box.
+    """
     repository = Repository(folder)
     kid, draft = _hex(key), repository.draft
     _named(chain((draft,), repository.editions), kid)

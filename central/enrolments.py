@@ -100,14 +100,17 @@ class Enrolments:
     def renew(self, now: datetime.datetime, within: datetime.timedelta) -> Iterator[str]:
         """Issue new certificates for those that end within that time, or are damaged, and name their lanes.
 
-        None for a box whose signing key counts no more.
+        None for a box whose signing key counts no more. RequestInvalid, naming the lane, for a damaged request.
         """
         draft = self._repository.draft
         for name, lane in draft.lanes.items():
             request = self._folder / "requests" / name
             if not request.exists():
                 continue
-            asked = enrolment.parse(request.read_bytes())
+            try:
+                asked = enrolment.parse(request.read_bytes())
+            except RequestInvalid as error:
+                raise RequestInvalid(f"{request}: {error.what}") from error
             counts = any(one.key.kid == asked.signing_key.kid and not draft.over(one, now) for one in lane.keys)
             ends = self._certified_until(name)
             if counts and (ends is None or ends < now + within):

@@ -270,7 +270,11 @@ class Repository:
     def files(self) -> Mapping[str, bytes]:
         """All that is carried, by name; the timestamp last, as the others must be there before it."""
         names = sorted(
-            (path.relative_to(self.published).as_posix() for path in self.published.rglob("*") if path.is_file()),
+            (
+                path.relative_to(self.published).as_posix()
+                for path in self.published.rglob("*")
+                if path.is_file() and path.suffix != PART
+            ),
             key=lambda name: (name.endswith("timestamp.json"), name),
         )
         return {name: (self.published / name).read_bytes() for name in names}

@@ -474,6 +474,12 @@ def test_retained_messages_carry_the_repository_and_empty_ones_take_away(trust: 
         trust.refresh(carrier, NOW)
 
 
+def test_a_file_that_was_half_written_is_not_carried(owner: Repository) -> None:
+    before = owner.files()
+    (owner.published / "metadata" / "timestamp.json.part").write_bytes(b"{")
+    assert owner.files() == before
+
+
 def test_what_is_carried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.carrier.MAX_CARRIED_BYTES", 10)
     carrier = RetainedCarrier()
