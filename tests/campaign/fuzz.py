@@ -170,7 +170,7 @@ TARGETS: dict[str, Callable[[], Parser]] = {
     "modbus": lambda: lambda data: _function("drivers.loop.modbus", "parse")(data, 1, 2),
     "dcon": lambda: lambda data: _function("drivers.loop.dcon", "parse")(data, 1),
     "jpeg": _jpeg,
-    "manifest": lambda: _function("edge.reading.manifest", "parse"),
+    "manifest": lambda: _function("edge.manifest", "parse"),
     "metadata": _metadata,
 }
 
