@@ -6,9 +6,9 @@ numpy and OpenCV start threads, so they are imported when the first decoder is m
 from typing import TYPE_CHECKING
 
 from drivers.camera.base import Encoding, FrameInfo
-from drivers.camera.jpeg import jpeg_size
+from drivers.camera.jpeg import jpeg_size, scans
 from edge.capture import FrameLease
-from edge.errors import FrameDamaged, FrameTooLarge
+from edge.errors import FrameDamaged, FrameTooLarge, clean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 24_000_000
 """A larger picture is not decoded."""
+LEAST_SIDE, MOST_SIDE = 64, 10_000
+"""Height and width of a picture, px: whatever is between them can be read, or at least looked at."""
+MAX_SCANS = 50
+"""A progressive JPEG has about ten, and a decoder goes through all of a picture for each."""
 
 
 class FrameDecoder:
@@ -31,7 +35,8 @@ class FrameDecoder:
     def grey(self, lease: FrameLease) -> "NDArray[np.uint8]":
         """The frame as (height, width) uint8, contiguous; zeroed by the next call and by `wipe`.
 
-        Raises FrameDamaged (truncated, undecodable, sizes that don't add up) and FrameTooLarge (over MAX_PIXELS).
+        Raises FrameDamaged (truncated, undecodable, sizes that don't add up or that no camera has) and FrameTooLarge
+        (over MAX_PIXELS).
         """
         return self._decode(lease, self._cv2.IMREAD_GRAYSCALE)
 
@@ -53,14 +58,19 @@ class FrameDecoder:
 
     def _from_jpeg(self, data: memoryview, mode: int) -> "NDArray[np.uint8]":
         width, height = jpeg_size(data)
-        _check_pixels(width, height)
-        picture = self._cv2.imdecode(self._np.frombuffer(data, self._np.uint8), mode)
+        _check_size(width, height)
+        if scans(data) > MAX_SCANS:
+            raise FrameDamaged(f"a JPEG of more than {MAX_SCANS} scans")
+        try:
+            picture = self._cv2.imdecode(self._np.frombuffer(data, self._np.uint8), mode)
+        except self._cv2.error as error:
+            raise FrameDamaged(f"a JPEG of {len(data)} bytes is refused: {clean(error)}") from error
         if picture is None:
             raise FrameDamaged(f"a JPEG of {len(data)} bytes could not be decoded")
         return self._np.asarray(picture, self._np.uint8)
 
     def _from_raw(self, info: FrameInfo, data: memoryview, mode: int) -> None:
-        _check_pixels(info.width, info.height)
+        _check_size(info.width, info.height)
         row_bytes = info.width * (3 if info.encoding is Encoding.BGR24 else 1)
         if info.stride < row_bytes or info.stride * info.height > len(data) or not row_bytes * info.height:
             raise FrameDamaged(f"{info.width} x {info.height} {info.encoding} does not fit in {len(data)} bytes")
@@ -78,6 +88,8 @@ class FrameDecoder:
             self._np.copyto(self._picture, pixels)
 
 
-def _check_pixels(width: int, height: int) -> None:
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise FrameTooLarge(f"a frame of {width} x {height}, at most {MAX_PIXELS} pixels are decoded")
+    if not LEAST_SIDE <= min(width, height) <= max(width, height) <= MOST_SIDE:
+        raise FrameDamaged(f"a frame of {width} x {height}, sides are {LEAST_SIDE} to {MOST_SIDE}")

@@ -1,5 +1,6 @@
 """`sealane run`: the daemon of one lane."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,9 @@ def command(
     from edge.config import load
     from edge.confine import confine, policy_for
     from edge.errors import ConfinePath
+    from edge.frames import MAX_PIXELS
 
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)  # asked for only once: when OpenCV is loaded
     logs.setup(verbose)
     settings = load(config)
     try:

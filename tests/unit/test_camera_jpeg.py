@@ -1,12 +1,13 @@
 from contextlib import suppress
 
+import cv2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.camera.jpeg import MAX_TRAILER, jpeg_size
+from drivers.camera.jpeg import MAX_TRAILER, jpeg_size, scans
 from edge.errors import FrameDamaged
-from tests.camera_rigs import HEIGHT, WIDTH, encoded
+from tests.camera_rigs import HEIGHT, WIDTH, encoded, picture
 
 WHOLE = encoded()
 
@@ -26,6 +27,23 @@ def test_the_size_comes_from_the_frame_header() -> None:
 )
 def test_other_segments_are_passed_over(before_the_frame_header: bytes) -> None:
     assert jpeg_size(memoryview(WHOLE[:2] + before_the_frame_header + WHOLE[2:])) == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("marker", [0x00, 0x02, 0x4F, 0xBF])
+def test_a_marker_that_decoders_pass_over_hides_no_other_size(marker: int) -> None:
+    at = WHOLE.index(b"\xff\xc0")
+    ours = WHOLE[at : at + 19]
+    hidden = ours[:5] + (20_000).to_bytes(2, "big") + (30_000).to_bytes(2, "big") + ours[9:]
+    comment = b"\xff\xfe" + (2 + len(ours)).to_bytes(2, "big")
+    jump = bytes([0xFF, marker]) + (2 + len(hidden) + len(comment)).to_bytes(2, "big")
+    with pytest.raises(FrameDamaged, match="no frame header"):
+        jpeg_size(memoryview(WHOLE[:at] + jump + hidden + comment + WHOLE[at:]))
+
+
+def test_scans_are_counted() -> None:
+    assert scans(memoryview(WHOLE)) == 1
+    progressive = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert 2 < scans(memoryview(progressive)) <= 12
 
 
 @given(st.integers(0, len(WHOLE) - 2))

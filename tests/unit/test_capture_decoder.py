@@ -1,13 +1,15 @@
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from drivers.camera.base import Encoding, FrameInfo
 from edge.capture import FrameLease
 from edge.errors import FrameDamaged, FrameTooLarge
-from edge.frames import FrameDecoder
+from edge.frames import LEAST_SIDE, MAX_SCANS, MOST_SIDE, FrameDecoder
 from tests.camera_rigs import HEIGHT, WIDTH, encoded, picture
 
 
@@ -100,6 +102,68 @@ def test_a_damaged_jpeg_is_said_to_be_damaged(data: bytes) -> None:
 def test_a_jpeg_that_claims_a_monstrous_size_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(FrameTooLarge, match=r"65000 x 65000"):
         FrameDecoder().grey(leased(claiming(65000, 65000), Encoding.JPEG))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(1, 1), (1200, 1), (1, 1200), (LEAST_SIDE - 1, 640), (640, LEAST_SIDE - 1), (MOST_SIDE + 1, LEAST_SIDE)],
+)
+def test_a_frame_of_sides_that_no_camera_has_is_damaged(width: int, height: int) -> None:
+    data = cv2.imencode(".jpg", np.full((height, width), 99, np.uint8))[1].tobytes()
+    for lease in (
+        leased(data, Encoding.JPEG),
+        leased(bytes(width * height), Encoding.GRAY8, width=width, height=height, stride=width),
+    ):
+        with pytest.raises(FrameDamaged, match=f"a frame of {width} x {height}"):
+            FrameDecoder().grey(lease)
+
+
+def test_a_jpeg_of_more_scans_than_a_picture_needs_is_not_decoded() -> None:
+    data = encoded()
+    coded = data[data.index(b"\xff\xda") : -2]
+    with pytest.raises(FrameDamaged, match="scans"):
+        FrameDecoder().grey(leased(data[:-2] + coded * MAX_SCANS + data[-2:], Encoding.JPEG))
+    assert FrameDecoder().grey(leased(data, Encoding.JPEG)).any()
+
+
+def test_what_opencv_itself_refuses_is_a_damaged_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.frames.jpeg_size", lambda data: (WIDTH, HEIGHT))
+    with pytest.raises(FrameDamaged, match="is refused"):
+        FrameDecoder().grey(leased(claiming(65000, 65000), Encoding.JPEG))
+
+
+LANE_TOML = """
+confine = "off"
+lane.id = "gate-7"
+loop.driver = "contact"
+camera.driver = "files"
+broker = {host = "b", ca_file = "a", certificate_file = "c", key_file = "k"}
+keys = {signing_key_file = "k", recipient_files = ["r"], collector_files = ["c"]}
+state.directory = "state"
+"""
+
+
+def test_on_a_lane_opencv_too_refuses_a_picture_that_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "lane.toml").write_text(LANE_TOML)
+    (tmp_path / "large.jpg").write_bytes(claiming(6000, 5000))
+    program = f"""
+import sys, types
+from pathlib import Path
+
+class Daemon:
+    def __init__(self, *given): ...
+    def run(self):
+        import cv2
+        try:
+            cv2.imread("{tmp_path}/large.jpg")
+        except cv2.error:
+            sys.exit(42)
+
+sys.modules["edge.daemon"] = types.SimpleNamespace(Daemon=Daemon)
+from edge.commands.run import command
+command(Path("{tmp_path}/lane.toml"))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 42
 
 
 @pytest.mark.parametrize(
