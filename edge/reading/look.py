@@ -104,7 +104,7 @@ def look_closer(ocr: Ocr, detector: Detector, frame: NDArray[np.uint8], box: NDA
 def region_shares(log_probs: NDArray[np.float32], names: tuple[str, ...]) -> dict[str, float]:
     """The most probable issuers and their probabilities, best first."""
     best = np.argsort(-log_probs)[:REGIONS_WEIGHED]
-    return {names[i]: float(np.exp(log_probs[i])) for i in best}
+    return {names[i]: min(1.0, float(np.exp(log_probs[i]))) for i in best}  # a rounded 1 may be a little more
 
 
 def _mean(log_probs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

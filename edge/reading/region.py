@@ -89,7 +89,7 @@ def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]
     """
     weighed = [(text, p * _preference(text, regions)) for text, p in candidates]
     keep = sum(p for _, p in candidates) / max(sum(p for _, p in weighed), 1e-30)
-    return sorted(((text, p * keep) for text, p in weighed), key=lambda item: -item[1])
+    return sorted(((text, min(1.0, p * keep)) for text, p in weighed), key=lambda item: -item[1])
 
 
 def _preference(text: str, regions: Mapping[str, float]) -> float:

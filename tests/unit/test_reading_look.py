@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.reading.detector import Detection
-from edge.reading.look import CERTAIN, HOPELESS, SURE, TIGHTER, TURNED, look, look_closer
+from edge.reading.look import CERTAIN, HOPELESS, SURE, TIGHTER, TURNED, look, look_closer, region_shares
 from edge.reading.ocr import Characters
 from edge.reading.reader import clues, evidence
 from tests.reading_rigs import WEIGHTS, characters
@@ -121,3 +121,9 @@ def test_of_two_that_look_alike_the_wider_one_is_more_likely_a_plate() -> None:
     candidate = Detection(0.6, BOX, QUAD)
     near, far = (evidence(clues(candidate, seen, width), WEIGHTS) for width in (400, 1600))
     assert near > far
+
+
+@pytest.mark.parametrize("log_prob", [1e-7, 0.0])
+def test_a_probability_that_was_rounded_up_is_one(log_prob: float) -> None:
+    shares = region_shares(np.array([-30, log_prob], np.float32), ("unknown", "GB"))
+    assert next(iter(shares.items())) == ("GB", 1.0)
