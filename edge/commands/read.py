@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.errors import ImageUnreadable, clean
+from edge.errors import FrameDamaged, ImageUnreadable, clean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def command(
     failed = False
     for path in _images(paths):
         try:
-            show(path, read(_load(path)))
+            show(path, _read(path, read))
         except ImageUnreadable as error:
             failed = True
             report(error)
@@ -54,6 +54,13 @@ def _images(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         yield from found or [path]
+
+
+def _read(path: Path, read: "Callable[[NDArray[np.uint8]], FrameReading]") -> "FrameReading":
+    try:
+        return read(_load(path))
+    except FrameDamaged as error:
+        raise ImageUnreadable(f"{clean(path)}: {error.what}") from error
 
 
 def _load(path: Path) -> "NDArray[np.uint8]":

@@ -70,16 +70,22 @@ class Detector:
         kept = _suppress(boxes)[:MAX_PLATES]
         return [Detection(float(scores[i]), boxes[i].astype(np.float32), quads[i].astype(np.float32)) for i in kept]
 
+    def wipe(self) -> None:
+        """Nothing of the last frame is left in it."""
+        self._canvas.fill(PAD)
+        self._network.wipe()
+
     def _letterbox(self, grey: NDArray[np.uint8]) -> float:
         """Fills the canvas from its top left; returns canvas px per frame px."""
         height, width = grey.shape
         scale = min(self._canvas.shape[1] / width, self._canvas.shape[0] / height)
-        size = (round(width * scale), round(height * scale))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
         if size != self._filled:
             self._canvas.fill(PAD)
             self._filled = size
         view = self._canvas[: size[1], : size[0]]
-        whole = int(1 / scale)  # averaging by a whole number is several times as fast as by any other
+        # averaging by a whole number is several times as fast as by any other
+        whole = min(int(1 / scale), width, height)
         if whole > 1:
             even = grey[: height - height % whole, : width - width % whole]
             grey = np.asarray(

@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import FrameDamaged, clean
 from edge.manifest import Evidence
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detection, Detector
@@ -30,6 +33,8 @@ LEAST_CONFIDENCE = 0.05
 """A text that is less probable is no text."""
 TOO_SMALL_PX = 14.0
 """Height of a plate below which characters are fewer than nine pixels high."""
+MOST_PX = 10_000.0
+"""More than this no record says of a plate's height, and no frame has."""
 BLOOMED_SHARE = 0.25
 BLURRED = 0.12
 TOO_DARK = 14.0
@@ -74,7 +79,8 @@ class FrameReading:
 
 
 class PlateReader:
-    """Detector and reader over one model bundle. Not thread-safe; both networks run on `threads` threads."""
+    """Detector and reader over one model bundle, which keep nothing of a picture once it is read. Not thread-safe; both
+    networks run on `threads` threads."""
 
     def __init__(self, bundle_dir: Path | None = None, *, threads: int = 1) -> None:
         """bundle_dir: a folder with manifest.json, or None for the shipped bundle. Raises RuntimeMissing,
@@ -87,7 +93,26 @@ class PlateReader:
         self._weights = bundle.detector.entry.evidence
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
-        """image: (H, W) grey or (H, W, 3) BGR uint8."""
+        """image: (H, W) grey or (H, W, 3) BGR uint8. Raises FrameDamaged for one that OpenCV refuses."""
+        with self._looking():
+            return self._read_frame(image)
+
+    def read_crop(self, image: NDArray[np.uint8]) -> FrameReading:
+        """As read_frame, of an image that is one plate, edge to edge; turned in it, or straight."""
+        with self._looking():
+            return self._read_crop(image)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        try:
+            yield
+        except cv2.error as error:
+            raise FrameDamaged(f"a picture that can't be looked at: {clean(error)}") from error
+        finally:
+            self._detector.wipe()
+            self._ocr.wipe()
+
+    def _read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         started = time.perf_counter()
         grey = to_grey(image)
         found = self._detector.detect(grey)
@@ -102,8 +127,7 @@ class PlateReader:
                 unread.append(plate)
         return _reading(plates, unread, brightness, image, started)
 
-    def read_crop(self, image: NDArray[np.uint8]) -> FrameReading:
-        """As read_frame, of an image that is one plate, edge to edge; turned in it, or straight."""
+    def _read_crop(self, image: NDArray[np.uint8]) -> FrameReading:
         started = time.perf_counter()
         height, width = image.shape[:2]
         seen, quad = look_closer(self._ocr, self._detector, image, np.array([0, 0, width, height], np.float32))
@@ -197,7 +221,7 @@ def _quality(grey: NDArray[np.uint8], quad: NDArray[np.float32], brightness: flo
     low, high = _level(grey, 0.05), _level(grey, 0.95)
     steps = cv2.absdiff(grey[:, 1:], grey[:, :-1])
     return Quality(
-        plate_height_px=plate_height(quad),
+        plate_height_px=min(plate_height(quad), MOST_PX),
         sharpness=min(1.0, _level(np.asarray(steps, np.uint8), 0.98) / max(high - low, 8)),
         clipped_share=cv2.countNonZero(cv2.inRange(grey, (250,), (255,))) / grey.size,
         brightness=brightness,

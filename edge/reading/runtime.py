@@ -66,6 +66,11 @@ class Network:
         self._interpreter.invoke()
         return tuple(self._interpreter.get_tensor(index) for index in self._output_index)
 
+    def wipe(self) -> None:
+        """Zero what `run` was given."""
+        for index, spec in zip(self._input_index, self.inputs, strict=True):
+            self._interpreter.set_tensor(index, np.zeros(spec.shape, spec.dtype))
+
 
 def decode(codes: NDArray[np.int8], spec: TensorSpec) -> NDArray[np.float32]:
     """The values behind int8 codes."""

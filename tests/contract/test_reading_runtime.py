@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.errors import ManifestInvalid, ManifestMismatch, ModelRefused, RuntimeMissing
+from edge.errors import FrameDamaged, ManifestInvalid, ManifestMismatch, ModelRefused, RuntimeMissing
 from edge.reading import runtime
 from edge.reading.bundle import load_bundle
+from edge.reading.reader import PlateReader
 from edge.reading.runtime import RUNTIMES, Network, TensorSpec, decode, installed_runtime
+from edge.record import NoRead
 
 SHIPPED = Path(str(files("models")))
 INSTALLED = [name for name in RUNTIMES if find_spec(name)]
@@ -65,6 +67,24 @@ def test_what_a_pass_returned_stays_when_the_next_runs(only: str) -> None:
     copy = kept.copy()
     network.run(np.random.default_rng(1).integers(-128, 128, shape, np.int8))
     assert np.array_equal(kept, copy)
+
+
+def test_a_reader_keeps_nothing_of_a_picture_that_it_read(only: str) -> None:
+    reader = PlateReader()
+    picture = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    blank = reader._detector._canvas.copy()
+    for read in (reader.read_frame, reader.read_crop):
+        read(picture)
+        assert np.array_equal(reader._detector._canvas, blank)
+        for network in (reader._detector._network, reader._ocr._network):
+            assert not network._interpreter.get_tensor(network._input_index[0]).any()
+
+
+def test_a_picture_that_opencv_refuses_is_damaged_and_the_next_is_read(only: str) -> None:
+    reader = PlateReader()
+    with pytest.raises(FrameDamaged, match=r"^CAM-03 "):
+        reader.read_frame(np.zeros((0, 640, 3), np.uint8))
+    assert reader.read_frame(np.zeros((480, 640, 3), np.uint8)).reason is NoRead.TOO_DARK
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"not a model at all" * 100])

@@ -90,6 +90,14 @@ def test_damaged_images_are_named_and_the_others_are_read(
     assert run.stderr.count("READ-01") == 4
 
 
+def test_a_thin_image_in_a_folder_does_not_keep_the_others_from_being_read(tmp_path: Path) -> None:
+    for name, height in (("a.png", 1), ("b.png", 100)):
+        cv2.imwrite(str(tmp_path / name), np.full((height, 1200), 99, np.uint8))
+    run = read("--json", tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert [line["no_read"] for line in lines(run)] == ["no-plate", "no-plate"]
+
+
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     run = read("--json", tmp_path)
     assert run.returncode == 1

@@ -86,6 +86,13 @@ def test_the_network_sees_the_frame_on_a_grey_ground_after_any_other_frame() -> 
     assert detector.brightness == pytest.approx(100)
 
 
+@pytest.mark.parametrize(("width", "height"), [(1200, 1), (1, 1000), (4000, 2), (65000, 3), (1, 1)])
+def test_a_thin_picture_is_looked_at_like_any_other(width: int, height: int) -> None:
+    detector = Detector(detector_model(lambda codes: empty_maps()))
+    assert detector.detect(np.full((height, width), 99, np.uint8)) == []
+    assert detector.brightness == pytest.approx(99)
+
+
 def test_a_network_of_another_make_is_refused() -> None:
     model = detector_model(lambda codes: empty_maps())
     model.network.outputs = model.network.outputs[:2]
