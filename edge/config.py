@@ -5,18 +5,34 @@ the driver named beside them and are checked by it.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from edge.errors import ConfigInvalid, ConfigMissing, ConfigNotToml, clean, wrong_fields
 
 MAX_CONFIG_BYTES = 64 * 1024
 CREDENTIAL = "$CREDENTIALS_DIRECTORY/"
 """A path that begins so is a key that systemd hands over (LoadCredential= in systemd/sealane@.service)."""
+
+LEAST_ROI = 0.05
+"""A narrower part of the frame shows no plate."""
+_LABEL = r"[A-Za-z0-9_-]{1,63}"
+_HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%{_LABEL})?")
+"""A name as DNS takes it (RFC 1035, 2.3.4), or an address."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -73,6 +89,17 @@ class Reading(Table):
     """Part of the frame to look at: left, top, right, bottom as shares of width and height."""
     threads: int = Field(1, ge=1, le=4)
 
+    @field_validator("roi")
+    @classmethod
+    def _is_a_part(cls, roi: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+        if roi is not None:
+            left, top, right, bottom = roi
+            if not (0 <= left <= right - LEAST_ROI and 0 <= top <= bottom - LEAST_ROI and right <= 1 and bottom <= 1):
+                raise ValueError(
+                    f"must be left, top, right, bottom as shares 0 to 1, the latter two at least {LEAST_ROI} more"
+                )
+        return roi
+
 
 class Broker(Table):
     host: str = Field(min_length=1, max_length=253)
@@ -83,6 +110,13 @@ class Broker(Table):
     keepalive_s: int = Field(20, ge=5, le=600)
     in_flight: int = Field(20, ge=1, le=200)
     """Messages sent and not yet acknowledged."""
+
+    @field_validator("host")
+    @classmethod
+    def _is_host(cls, host: str) -> str:
+        if not _HOST.fullmatch(host):
+            raise ValueError("must be a name such as broker.example, or an address")
+        return host
 
 
 class Keys(Table):
@@ -147,7 +181,7 @@ def load(path: Path) -> LaneConfig:
         raise ConfigInvalid(f"{path} is larger than {MAX_CONFIG_BYTES} bytes")
     try:
         tables = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of thousands of digits
         raise ConfigNotToml(f"{path}: {clean(error)}") from error
     return check(LaneConfig, tables, where=path.name, base=path.parent)
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from edge import logs
 from edge.config import LaneConfig
-from edge.errors import ConfineIncomplete, ConfinePath
+from edge.errors import ConfigInvalid, ConfineIncomplete, ConfinePath, clean
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,22 @@ class ConfineReport:
 
 
 def policy_for(config: LaneConfig, environ: Mapping[str, str] = os.environ) -> ConfinePolicy:
-    """The policy that lane.toml asks for. Without `confine` in it: "require" as a systemd service, else "try"."""
+    """The policy that lane.toml asks for. Without `confine` in it: "require" as a systemd service, else "try".
+
+    Raises ConfigInvalid for a URL that names no host or port.
+    """
     default = Mode.REQUIRE if "NOTIFY_SOCKET" in environ else Mode.TRY
-    urls = [config.loop.device, config.camera.device, {} if config.trust is None else {"source": config.trust.source}]
+    urls: dict[str, Mapping[str, Any]] = {
+        "loop.device": config.loop.device,
+        "camera.device": config.camera.device,
+        "trust": {} if config.trust is None else {"source": config.trust.source},
+    }
     return ConfinePolicy(
         mode=Mode(config.confine) if config.confine else default,
         write_beneath=(config.state.directory,),
-        connect_ports=frozenset({config.broker.port, *(port for table in urls for port in _url_ports(table))}),
+        connect_ports=frozenset(
+            {config.broker.port, *(port for name, table in urls.items() for port in _url_ports(name, table))}
+        ),
     )
 
 
@@ -111,11 +120,16 @@ def confine(policy: ConfinePolicy) -> ConfineReport:
     return report
 
 
-def _url_ports(table: Mapping[str, Any]) -> Iterator[int]:
-    for value in table.values():
+def _url_ports(name: str, table: Mapping[str, Any]) -> Iterator[int]:
+    for key, value in table.items():
         if isinstance(value, str) and "://" in value:
-            url = urlsplit(value)
-            port = url.port or DEFAULT_PORTS.get(url.scheme)
+            try:
+                url = urlsplit(value)
+                port = url.port or DEFAULT_PORTS.get(url.scheme)
+            except ValueError:  # not told in its words: they may repeat a password
+                raise ConfigInvalid(
+                    f"lane.toml: {name}.{clean(key)}: a URL with a host or port that can't be"
+                ) from None
             if port:
                 yield port
 

@@ -57,13 +57,17 @@ class NetworkSettings(DriverSettings):
     @field_validator("url")
     @classmethod
     def _is_camera_url(cls, url: str) -> str:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            named = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its own words may repeat a password
+            named = False
+        if not named:
+            raise ValueError("names no host, or a port that can't be")
         if parts.scheme not in FORMATS:
             raise ValueError(f"begins with one of {', '.join(f'{scheme}://' for scheme in FORMATS)}")
         if "@" in parts.netloc:
             raise ValueError("the user name and password have keys of their own")
-        if not parts.hostname:
-            raise ValueError("names no host")
         return url
 
     @model_validator(mode="after")

@@ -20,6 +20,10 @@ def test_urls_of_ip_cameras_are_taken(url: str) -> None:
         "ftp://cam/x",
         "/dev/video0",
         "http:///x",
+        "http://cam:99999/x",
+        "http://cam:0/x",
+        "rtsp://cam:rtsp/x",
+        "rtsp://[fe80::1/x",
         "http://cam/a b",
         "http://cam/\n",
         "concat:a|b",
@@ -31,9 +35,13 @@ def test_other_urls_are_refused(url: str) -> None:
         NetworkSettings(url=url)
 
 
-def test_a_password_in_the_url_is_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigInvalid, match="keys of their own") as raised:
-        check(NetworkSettings, {"url": "http://viewer:geheim@cam/"}, where="lane.toml")
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("http://viewer:geheim@cam/", "keys of their own"), ("http://viewer:geheim", "a port that can't be")],
+)
+def test_a_password_in_the_url_is_refused_and_not_repeated(url: str, said: str) -> None:
+    with pytest.raises(ConfigInvalid, match=said) as raised:
+        check(NetworkSettings, {"url": url}, where="lane.toml")
     assert "geheim" not in str(raised.value)
 
 

@@ -15,6 +15,17 @@ TABLES = (Lane, Loop, Camera, Reading, Broker, Keys, Trust, State)
 SECTIONS = {*LaneConfig.model_fields, "device"} - {"confine"}
 DRIVERS = ("sealane.loop", "sealane.camera")
 
+WRONG_ROIS = [
+    [0.5, 0.5, 0.5, 0.5],  # nothing
+    [0.8, 0.0, 0.2, 1.0],  # from right to left
+    [0.0, 0.9, 1.0, 0.1],
+    [100, 100, 500, 400],  # pixels
+    [float("nan"), 0.0, 1.0, 1.0],
+    [0.0, 0.0, 1.0, float("inf")],
+    [-0.1, 0.0, 1.0, 1.0],
+    [0.2, 0.0, 0.24, 1.0],  # a crack
+]
+
 
 def test_the_example_in_the_documentation_is_valid() -> None:
     config = load(EXAMPLE)
@@ -52,6 +63,11 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
         ("loop", "debounce_ms", -1),
         ("loop", "gate_time_s", 1),
         ("camera", "ring_frames", 100_000),
+        *(("reading", "roi", roi) for roi in WRONG_ROIS),
+        *(
+            ("broker", "host", host)
+            for host in ("", "a..b", ".example", f"{'x' * 64}.example", "gate\0x", "a b", "gäte")
+        ),
         ("broker", "port", 0),
         ("broker", "portt", 8883),
         ("keys", "recipient_files", []),
@@ -66,12 +82,27 @@ def test_a_wrong_or_unknown_key_is_named_with_what_it_may_hold(table: str, key: 
     assert caught.value.code == "CFG-03"
 
 
+def test_a_wrong_roi_says_what_roi_is() -> None:
+    with pytest.raises(
+        ConfigInvalid, match=r"left, top, right, bottom as shares 0 to 1, the latter two at least 0\.05 more$"
+    ):
+        check(Reading, {"roi": [0, 0, 640, 480]}, where="lane.toml")
+
+
+@pytest.mark.parametrize("host", ["broker", "broker.example", "a_b.example.", "192.0.2.10", "fe80::1%eth0", "::1"])
+def test_names_and_addresses_of_brokers_are_taken(host: str) -> None:
+    files = {"ca_file": "a", "certificate_file": "b", "key_file": "c"}
+    assert check(Broker, {"host": host, **files}, where="lane.toml").host == host
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigMissing, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml")
 
 
-@pytest.mark.parametrize("content", [b"[lane\nid = 1", b"id = \xff\xfe", b"a = 1\na = 2", b"a = " + b"[" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"[lane\nid = 1", b"id = \xff\xfe", b"a = 1\na = 2", b"a = " + b"[" * 5000, b"a = " + b"1" * 5000]
+)
 def test_a_file_that_is_not_toml_says_where_it_breaks(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "lane.toml"
     file.write_bytes(content)

@@ -6,6 +6,7 @@ import pytest
 
 from edge.config import LaneConfig
 from edge.confine import ConfineReport, Measure, Mode, policy_for, writable_mounts
+from edge.errors import ConfigInvalid
 
 KEYS = {"signing_key_file": "/k/lane.key", "recipient_files": ["/k/owner.pub"], "collector_files": ["/k/collector.pub"]}
 
@@ -38,6 +39,13 @@ def test_only_the_ports_that_lane_toml_names_may_be_connected_to() -> None:
 def test_a_device_path_adds_no_port() -> None:
     config = lane({"port": "/dev/serial/by-id/usb-detector"}, {"folder": "/photos"})
     assert policy_for(config, {}).connect_ports == {8884}
+
+
+@pytest.mark.parametrize("host", ["cam:99999", "cam:rtsp", "[fe80::1", "viewer:geheim@cam:x"])
+def test_a_url_with_a_host_or_port_that_can_not_be_is_named_and_not_repeated(host: str) -> None:
+    with pytest.raises(ConfigInvalid, match=r"^CFG-03 lane\.toml: camera\.device\.url: ") as raised:
+        policy_for(lane({}, {"url": f"rtsp://{host}/x"}), {})
+    assert host not in str(raised.value)
 
 
 def test_only_the_state_directory_may_be_written_beneath() -> None:
