@@ -139,7 +139,7 @@ def _frames(video: "InputContainer", loop: bool) -> Iterator[Picture]:
             try:
                 for frame in packet.decode():
                     yield partial(_copy_frame, frame)
-            except av.error.InvalidDataError:
+            except av.FFmpegError:
                 yield _damaged
         if not loop:
             return

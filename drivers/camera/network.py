@@ -153,8 +153,9 @@ class NetworkCamera(Camera):
 
         try:
             frames = packet.decode()
-        except av.error.InvalidDataError:
-            raise FrameDamaged(f"a video packet of {packet.size} bytes can't be decoded") from None
+        except av.FFmpegError as error:  # H.265 says more of damage than that data are invalid
+            what = clean(error.strerror)
+            raise FrameDamaged(f"a video packet of {packet.size} bytes can't be decoded: {what}") from None
         return copy_grey(frames[-1], into, self._taken_ns(frames[-1], arrival_ns)) if frames else None
 
     def _taken_ns(self, what: "Packet[VideoStream] | VideoFrame", arrival_ns: int) -> int:

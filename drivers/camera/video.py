@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from drivers.camera.base import Encoding, FrameInfo
-from edge.errors import FrameDamaged, FrameTooLarge
+from edge.errors import FrameDamaged, FrameTooLarge, clean
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -15,11 +15,17 @@ MAX_DRIFT = 1e-3
 def copy_grey(frame: "VideoFrame", into: memoryview, captured_ns: int) -> FrameInfo:
     """Copy a decoded picture as GRAY8 of full range (0-255), whatever its pixel format, rows padded as they are.
 
-    Raises FrameDamaged when the decoder had to guess parts of it, FrameTooLarge when `into` has no room for it.
+    Raises FrameDamaged when the decoder had to guess parts of it or it can't be made grey, FrameTooLarge when `into`
+    has no room for it.
     """
+    from av import FFmpegError
+
     if frame.is_corrupt:
         raise FrameDamaged("parts of a video picture were lost on the way")
-    plane = frame.reformat(format="gray", threads=1).planes[0]
+    try:
+        plane = frame.reformat(format="gray", threads=1).planes[0]
+    except FFmpegError as error:
+        raise FrameDamaged(f"a video picture can't be made grey: {clean(error.strerror)}") from None
     nbytes = plane.line_size * plane.height
     if nbytes > len(into):
         size = f"{plane.width} x {plane.height} in {nbytes >> 10} KiB"
@@ -32,18 +38,20 @@ class StreamClock:
     """When a picture was taken, from its time stamp in the stream and the arrival of its packet.
 
     The packet that came quickest so far tells the distance between the two clocks (it takes up to MAX_DRIFT of drift
-    back); whatever comes later than that was late on the way, not taken later.
+    back); whatever comes later than that was late on the way, not taken later. A stamp before the last one says that
+    the camera set its clock: nothing from before counts then.
     """
 
     def __init__(self) -> None:
-        self._offset_ns: int | None = None
-        self._last_arrival_ns = 0
+        self._offset_ns = 0
+        self._last_ns: tuple[int, int] | None = None
+        """The last picture's time stamp and arrival."""
 
     def taken_ns(self, stream_ns: int, arrival_ns: int) -> int:
         """CLOCK_MONOTONIC ns at which the picture with `stream_ns` would have arrived without delay: <= arrival_ns."""
         offset_ns = arrival_ns - stream_ns
-        if self._offset_ns is not None:
-            drift_ns = int((arrival_ns - self._last_arrival_ns) * MAX_DRIFT)
+        if self._last_ns is not None and stream_ns >= self._last_ns[0]:
+            drift_ns = int((arrival_ns - self._last_ns[1]) * MAX_DRIFT)
             offset_ns = min(offset_ns, self._offset_ns + drift_ns)
-        self._offset_ns, self._last_arrival_ns = offset_ns, arrival_ns
+        self._offset_ns, self._last_ns = offset_ns, (stream_ns, arrival_ns)
         return stream_ns + offset_ns

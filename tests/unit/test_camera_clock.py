@@ -45,3 +45,11 @@ def test_a_stream_that_is_decoded_too_slowly_is_seen_to_fall_behind() -> None:
     clock = StreamClock()
     lags = [2 * n * FRAME_NS - clock.taken_ns(n * FRAME_NS, 2 * n * FRAME_NS) for n in range(100)]
     assert lags[-1] > 1_000_000_000
+
+
+def test_a_camera_that_sets_its_clock_ahead_and_back_moves_no_later_stamp() -> None:
+    clock = StreamClock()
+    for number in range(200):
+        ahead_ns = 900_000_000 if 50 <= number < 75 else 0
+        arrival_ns = number * FRAME_NS
+        assert clock.taken_ns(arrival_ns + ahead_ns, arrival_ns) == arrival_ns
