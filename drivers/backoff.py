@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+STEADY_S = 10.0
+"""A device that answered for this long was back: the next failure is a first one."""
+
 
 @dataclass(slots=True)
 class Backoff:

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-from drivers.backoff import Backoff
+from drivers.backoff import STEADY_S, Backoff
 from drivers.camera.base import Camera, FrameInfo
 from edge.errors import CameraError, CameraFrameError, CameraSilent, FrameMemoryRefused
 
 CAPTURE_TIMEOUT_S = 0.25
+FORGET_S = 0.25
+"""How often frames are looked at for their age."""
 
 
 class _Slot:
@@ -201,7 +203,8 @@ class CameraState:
 
 class CameraFeed:
     """Keeps `ring` filled from `camera`: opens it, captures, reconnects; and keeps no unleased frame longer than
-    `keep_s` (the time before a loop's edge that belongs to a visit, and the time it takes to hear of the edge).
+    `keep_s` (the time before a loop's edge that belongs to a visit, and the time it takes to hear of the edge),
+    whatever the driver does meanwhile. Retries start small again after STEADY_S of frames.
 
     A camera that gives no whole frame for `silent_after_s` is taken for lost. `clock`: CLOCK_MONOTONIC ns.
     """
@@ -221,7 +224,7 @@ class CameraFeed:
         self._silent_after_ns = int(silent_after_s * 1e9)
         self._clock = clock
         self._backoff = Backoff()
-        self._live = False
+        self._live_since_ns: int | None = None
         self.frames = 0
         """Whole frames captured."""
         self.damaged = 0
@@ -233,20 +236,37 @@ class CameraFeed:
         """Until `stop` is set. `alive` is called at least every CAPTURE_TIMEOUT_S, save while the driver opens the
         camera; `report` when frames begin to come, and after every failure. An error that no retry can mend is
         reported, then raised. The ring stays open: whoever made it closes it when no frame is leased any more."""
-        while not stop.is_set():
-            alive()
-            try:
-                self._camera.open()
-                self._stream(stop, alive, report)
-            except CameraError as error:
-                self._live = False
-                self.losses += 1
-                report(CameraState(live=False, error=error))
-                if not error.retryable:
-                    raise
-            finally:
-                self._camera.close()
-            self._rest(stop, alive)
+        done = threading.Event()
+        forget = threading.Thread(target=self._forget, args=(done,), name="forget", daemon=True)
+        forget.start()  # a driver may block for long, and what it gave before grows old all the same
+        try:
+            while not stop.is_set():
+                alive()
+                self._connect(stop, alive, report)
+                self._rest(stop, alive)
+        finally:
+            done.set()
+            forget.join()
+
+    def _connect(self, stop: threading.Event, alive: Callable[[], None], report: Callable[[CameraState], None]) -> None:
+        """One connection, from opening the camera until it is lost."""
+        try:
+            self._camera.open()
+            self._stream(stop, alive, report)
+        except CameraError as error:
+            if self._live_since_ns is not None and self._clock() - self._live_since_ns > STEADY_S * 1e9:
+                self._backoff.succeeded()
+            self._live_since_ns = None
+            self.losses += 1
+            report(CameraState(live=False, error=error))
+            if not error.retryable:
+                raise
+        finally:
+            self._camera.close()
+
+    def _forget(self, done: threading.Event) -> None:
+        while not done.wait(FORGET_S):
+            self._ring.forget_before(self._clock() - self._keep_ns)
 
     def _stream(self, stop: threading.Event, alive: Callable[[], None], report: Callable[[CameraState], None]) -> None:
         last_frame_ns = self._clock()
@@ -259,13 +279,11 @@ class CameraFeed:
                 self.damaged += 1
                 info, trouble = None, error
             now_ns = self._clock()
-            self._ring.forget_before(now_ns - self._keep_ns)
             if info is not None:
                 last_frame_ns, trouble = now_ns, None
                 self.frames += 1
-                if not self._live:
-                    self._live = True
-                    self._backoff.succeeded()
+                if self._live_since_ns is None:
+                    self._live_since_ns = now_ns
                     report(CameraState(live=True))
             elif now_ns - last_frame_ns >= self._silent_after_ns:
                 silent = CameraSilent(f"no frame for {(now_ns - last_frame_ns) / 1e9:.1f} s")
@@ -275,5 +293,4 @@ class CameraFeed:
         until_ns = self._clock() + int(self._backoff.failed() * 1e9)
         while not stop.is_set() and (left_s := (until_ns - self._clock()) / 1e9) > 0:
             alive()
-            self._ring.forget_before(self._clock() - self._keep_ns)
             stop.wait(min(left_s, CAPTURE_TIMEOUT_S))

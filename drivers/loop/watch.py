@@ -9,14 +9,12 @@ import time
 from collections.abc import Callable
 from enum import StrEnum
 
-from drivers.backoff import Backoff
+from drivers.backoff import STEADY_S, Backoff
 from drivers.loop.base import LoopDetector, LoopEvent, LoopEventKind, LoopSample
 from edge.errors import LoopError
 
 RETRY_JITTER = 0.25
 """A wait is lengthened or shortened by up to this share, so that the boxes behind one serial server do not march."""
-STEADY_S = 10.0
-"""After answering this long a detector's retries start small again."""
 ALIVE_EVERY_S = 0.5
 
 

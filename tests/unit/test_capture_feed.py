@@ -13,6 +13,7 @@ from edge.errors import (
     FrameDamaged,
     FrameTooLarge,
     PicturesMissing,
+    StreamEnded,
 )
 from tests.camera_rigs import FakeCamera
 
@@ -115,6 +116,37 @@ def test_an_unleased_frame_is_kept_no_longer_than_it_may_be_needed(bench: Bench)
     bench.until(lambda: bench.feed.frames == 1)
     bench.until(lambda: not bench.ring._held)
     assert bench.feed.losses == 0
+
+
+def test_a_frame_grows_old_while_the_driver_blocks(bench: Bench) -> None:
+    open_camera, go_on = bench.camera.open, threading.Event()
+
+    def open_slowly() -> None:
+        if bench.camera.opened:
+            go_on.wait(5)
+        open_camera()
+
+    bench.camera.open = open_slowly  # type: ignore[method-assign]
+    bench.camera.steps.extend([FRAME, StreamEnded("gone")])
+    bench.until(lambda: bench.feed.losses == 1)
+    bench.until(lambda: not bench.ring._held)
+    assert (bench.camera.opened, go_on.is_set()) == (1, False)
+    go_on.set()
+
+
+def test_a_camera_that_gives_one_frame_and_drops_is_asked_less_and_less(bench: Bench) -> None:
+    bench.camera.steps.extend([FRAME, StreamEnded("gone")] * 20)
+    bench.until(lambda: bench.feed.losses)
+    time.sleep(1.2)
+    assert bench.feed.losses <= 3  # after 0.25, 0.5 and 1 s
+
+
+def test_after_steady_frames_the_camera_is_asked_again_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.capture.STEADY_S", 0.0)
+    bench.camera.steps.extend([FRAME, FRAME, StreamEnded("gone")] * 4)
+    began = time.monotonic()
+    bench.until(lambda: bench.feed.losses == 4)
+    assert time.monotonic() - began < 1.5  # not 0.25 + 0.5 + 1
 
 
 def test_an_error_that_no_retry_can_mend_ends_the_feed_and_closes_the_camera(bench: Bench) -> None:
