@@ -7,9 +7,9 @@ may not read records.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from edge.errors import VisitUnknown
 from edge.record import Ending, NoRead, ReadRecord
@@ -30,23 +30,26 @@ PRESENCE_MS = 150.0
 """A car of 4 m at 60 km/h holds a 2 m loop for 360 ms; shorter calls are a loop that lets go too early."""
 CONFIDENCE = 0.9
 
+Count = Annotated[int, Field(ge=0, le=65_535)]
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """The numbers that explain one visit; names and units as in `edge.record`. no_read: None if a plate was read."""
+    """The numbers that explain one visit; names, units and bounds as in `edge.record`. no_read: None if a plate was
+    read."""
 
-    arrival_utc_ns: int
+    arrival_utc_ns: Annotated[int, Field(ge=0, lt=2**63)]
     presence_ms: float
     ending: Ending
     restarted: bool
     no_read: NoRead | None
     confidence: float
-    frames_seen: int
-    frames_used: int
-    frames_agreeing: int
-    plates_in_frame: int
+    frames_seen: Count
+    frames_used: Count
+    frames_agreeing: Count
+    plates_in_frame: Count
     speed_kmh: float | None
-    loop_faults: tuple[int, ...]
+    loop_faults: tuple[Count, ...]
     clock_synchronised: bool
     plate_height_px: float | None
     sharpness: float | None
@@ -93,7 +96,7 @@ def from_fields(record: Mapping[str, Any]) -> Visit:
             "clock_synchronised": record["clock"]["synchronised"],
         }
         return from_json({field.name: numbers[field.name] for field in fields(Visit)})
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise VisitUnknown("these are not the fields of a read record") from error
 
 

@@ -61,7 +61,7 @@ def _from_lines(lines: "IO[bytes]") -> "Iterator[Visit]":
     for line in iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b""):
         try:
             message = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise VisitUnknown("a line that is not JSON, or too long") from error
         if isinstance(message, dict) and message.get("kind") == "r" and isinstance(message.get("record"), dict):
             yield from_fields(message["record"])

@@ -1,5 +1,6 @@
 """Numbers of a visit become words that name the threshold and what to do."""
 
+import io
 import json
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from edge import explain as explaining
-from edge.commands.explain import command
+from edge.commands.explain import _from_lines, command
 from edge.errors import VisitUnknown
 from edge.explain import Visit, explain, from_fields, from_json, to_json, visit_of
 from edge.reading import reader
@@ -148,6 +149,33 @@ def test_anything_else_is_refused_with_a_code(value: object) -> None:
 def test_lines_of_another_kind_are_refused_with_a_code(record: dict[str, object]) -> None:
     with pytest.raises(VisitUnknown):
         from_fields(record)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"arrival_utc_ns": 10**30},
+        {"arrival_utc_ns": -(10**30)},
+        {"frames_seen": 10**4000},
+        {"loop_faults": [10**4000]},
+        {"confidence": 10**400},
+    ],
+)
+def test_numbers_that_no_record_holds_are_refused_with_a_code(change: dict[str, object]) -> None:
+    with pytest.raises(VisitUnknown):
+        from_json(to_json(GOOD) | change)
+
+
+def test_a_presence_that_no_number_holds_is_refused_with_a_code() -> None:
+    instants = {"arrival": {"utc_ns": 1, "monotonic_ns": 0}, "departure": {"utc_ns": 1, "monotonic_ns": 10**400}}
+    with pytest.raises(VisitUnknown):
+        from_fields({"reading": {"quality": {}}, "clock": {"synchronised": True}, **instants})
+
+
+@pytest.mark.parametrize("line", [b"[" * 60_000, b"1" * 5000, b"\xff\n", b"{}" * 40_000])
+def test_a_line_that_is_not_json_is_refused_with_a_code(line: bytes) -> None:
+    with pytest.raises(VisitUnknown):
+        list(_from_lines(io.BytesIO(line + b"\n")))
 
 
 def test_lines_of_tail_become_words() -> None:
