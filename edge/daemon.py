@@ -114,7 +114,7 @@ class Daemon:
         )
         self._aim = AimSession(
             self._ring,
-            lambda: Eye(settings.reading.roi),
+            lambda: Eye(settings.reading.roi, self._standing.model_folder),
             loop=lambda: str(self._machine.state),
             picture_allowed=lambda: self._standing.aim_picture,
             audit=lambda *facts: self._audit("aim", *facts),

@@ -1,5 +1,7 @@
 """Eye: leased frames in, Views out. It has a decoder and a reader of its own, so that aiming never touches a visit."""
 
+from pathlib import Path
+
 import numpy as np
 
 from edge.aim.view import Measures, View, mosaic, outline, skew_deg
@@ -9,12 +11,13 @@ from edge.reading.reader import PlateReader
 
 
 class Eye:
-    """roi: the part of the frame that is read, as shares (left, top, right, bottom). Not thread-safe."""
+    """roi: the part of the frame that is read, as shares (left, top, right, bottom); model_folder: the bundle that the
+    lane reads with, None for the shipped one. Not thread-safe."""
 
-    def __init__(self, roi: tuple[float, float, float, float] | None) -> None:
+    def __init__(self, roi: tuple[float, float, float, float] | None, model_folder: Path | None) -> None:
         self._roi = roi or (0.0, 0.0, 1.0, 1.0)
         self._decoder = FrameDecoder()
-        self._reader = PlateReader()
+        self._reader = PlateReader(model_folder)
 
     def look(self, lease: FrameLease, *, picture: bool) -> View:
         """Raises CameraFrameError for a frame that can't be decoded. Texts that were read are dropped here."""

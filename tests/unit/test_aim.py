@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from drivers.camera.base import Camera, Encoding, FrameInfo
+from edge.aim.eye import Eye
 from edge.aim.gauge import GAUGES
 from edge.aim.page import serve
 from edge.aim.session import AimSession
@@ -95,6 +97,13 @@ class FakeEye:
             raise FrameDamaged("no")
         picture_cells = mosaic(np.zeros((90, 160), np.uint8), ()) if picture else None
         return View(MEASURES, (), outline(np.zeros((4, 2), np.float32), 4, 4), picture_cells)
+
+
+def test_the_eye_reads_with_the_models_of_the_lane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Path | None] = []
+    monkeypatch.setattr("edge.aim.eye.PlateReader", asked.append)
+    Eye(None, tmp_path)
+    assert asked == [tmp_path]
 
 
 @pytest.fixture
