@@ -2,9 +2,11 @@
 
 Landlock (the kernel's own sandbox; no privilege needed) denies writing outside the state directory and /dev, running
 any program, TCP to ports that lane.toml does not name, and listening on a port of its choice. The process can't be
-dumped, traced by its own uid, or swapped out. Each measure is asked for, then reported as it is: nothing is assumed.
+dumped, traced by its own uid, or swapped out, and keeps no picture that it freed. Each measure is asked for, then
+reported as it is: nothing is assumed.
 
-Sources: kernel Documentation/userspace-api/landlock.rst and uapi/linux/landlock.h (ABI 1 to 7), prctl(2), mlockall(2).
+Sources: kernel Documentation/userspace-api/landlock.rst and uapi/linux/landlock.h (ABI 1 to 7), prctl(2), mlockall(2),
+mallopt(3).
 """
 
 import ctypes
@@ -108,6 +110,7 @@ def confine(policy: ConfinePolicy) -> ConfineReport:
         _core(),
         _dumpable(),
         _memory_lock(),
+        _freed_memory(),
         _syscall_filter(),
     )
     report = ConfineReport(policy.mode, measures)
@@ -267,6 +270,7 @@ def writable_mounts(mountinfo: str) -> list[Path]:
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 3, 4, 38
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 _CAP_IPC_LOCK = 14
+_M_MMAP_THRESHOLD, _PICTURE_BYTES = -3, 128 * 1024
 
 
 def _new_privileges() -> Measure:
@@ -299,6 +303,13 @@ def _memory_lock() -> Measure:
     except OSError as error:
         return Measure("memory-locked", False, f"mlockall: {error.strerror}")
     return Measure("memory-locked", True, "mlockall")
+
+
+def _freed_memory() -> Measure:
+    """What is as large as a picture goes back to the kernel when it is freed (mallopt(3)). Left alone, the C library
+    raises this bound with the first picture, and keeps the freed ones as they are until it needs the room."""
+    on = _libc.mallopt(_M_MMAP_THRESHOLD, _PICTURE_BYTES) == 1
+    return Measure("freed-memory", on, "mallopt" if on else "the C library refuses", needed=False)
 
 
 def _syscall_filter() -> Measure:

@@ -280,3 +280,23 @@ def test_another_process_of_the_same_user_cannot_trace_it_or_read_its_memory(
             """,
         state,
     ) == [traced, traced]
+
+
+def test_what_is_as_large_as_a_picture_goes_back_to_the_kernel_when_it_is_freed(state: Path) -> None:
+    assert not outcome(
+        """
+        lock()
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype = ctypes.c_void_p
+        libc.free.argtypes = [ctypes.c_void_p]
+        def picture():
+            at = libc.malloc(1 << 20)
+            libc.free(at)
+            return at
+        picture()
+        heap = [line.split()[0].split("-") for line in open("/proc/self/maps") if line.endswith("[heap]\\n")]
+        at = picture()
+        print(json.dumps(any(int(start, 16) <= at < int(end, 16) for start, end in heap)))
+        """,
+        state,
+    )
