@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -136,6 +137,13 @@ class Trust(Table):
     """"broker" for retained messages, a folder, or an http(s) address."""
     refresh_s: float = Field(300, ge=1, le=86400)
 
+    @field_validator("source")
+    @classmethod
+    def _names_a_host(cls, source: str) -> str:
+        if source.startswith(("http://", "https://")) and not _HOST.fullmatch(_host_of(source)):
+            raise ValueError("must be broker, a folder, or an http(s) address with the name or address of a host")
+        return source
+
 
 class State(Table):
     directory: FilePath = Field(validate_default=True, default=Path("/var/lib/sealane"))
@@ -168,6 +176,13 @@ class LaneConfig(Table):
         if self.trust is not None and any(given):
             raise ValueError("keys: with a [trust] table the owner names recipients and collectors; take them out")
         return self
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def load(path: Path) -> LaneConfig:
