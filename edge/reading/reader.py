@@ -79,7 +79,7 @@ class FrameReading:
 
 
 class PlateReader:
-    """Detector and reader over one model bundle, which keep nothing of a picture once it is read. Not thread-safe; both
+    """Detector and reader over one model bundle, which keep no picture once it is read. Not thread-safe; both
     networks run on `threads` threads."""
 
     def __init__(self, bundle_dir: Path | None = None, *, threads: int = 1) -> None:
