@@ -21,7 +21,8 @@ STEP_NS = 10_000_000
 """UTC may move this much against CLOCK_MONOTONIC before it counts as a step. Slewing moves both clocks alike."""
 SOURCE_EVERY_S = 600.0
 SOURCE_TIMEOUT_S = 1.0
-SOURCE_LENGTH = 64
+SOURCE_LENGTH = 32
+"""Most characters of its name that a record takes."""
 
 _TIME_ERROR, _STA_UNSYNC = 5, 0x40  # <linux/timex.h>
 _NO_SOURCE = ("00000000", "7F7F")  # reference id of a chronyd without one: none, or its own local clock 127.127.x.x

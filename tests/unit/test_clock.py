@@ -5,6 +5,8 @@ import time
 import pytest
 
 from drivers.clock import SOURCE_EVERY_S, STEP_NS, UNKNOWN_ERROR_MS, Clock, kernel_quality, parse_tracking, read_times
+from edge import record
+from edge.record import CheckpointRecord, ClockQuality, Instant
 
 
 class Box:
@@ -70,6 +72,13 @@ def test_the_source_is_asked_for_now_and_then_only() -> None:
 
 def test_a_clock_that_is_not_synchronised_has_no_source() -> None:
     assert Box().clock(synchronised=False).read().source == ""
+
+
+@pytest.mark.parametrize("name", ["2a01:4f8:c2c:1234:5678:9abc:def0:1234", "ntp-primary-01.zrh.corp.example.com"])
+def test_a_long_name_of_a_source_is_cut_to_what_a_record_takes(name: str) -> None:
+    source = parse_tracking(f"C000021A,{name},2,0,0,0,0,0,0,0,0,0,64,Normal\n".encode())
+    assert source.startswith(name[:20])
+    record.encode(CheckpointRecord(Instant(1, 1), ClockQuality(True, 1.0, source), 0))
 
 
 @pytest.mark.parametrize(
