@@ -179,9 +179,12 @@ def parse_public(text: str, purpose: Purpose, *, where: str = "the text") -> Pub
     parts = []
     for block in _blocks(text, where):
         try:
-            parts.append(load_pem_public_key(block))
+            part = load_pem_public_key(block)
+            if isinstance(part, x25519.X25519PublicKey):  # alone among them a point is looked at only when it is used
+                x25519.X25519PrivateKey.generate().exchange(part)
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyFileMalformed(f"{where} holds no public key that can be read") from error
+            raise KeyFileMalformed(f"{where} holds no public key that can be used") from error
+        parts.append(part)
     return _public(purpose, tuple(parts), where)
 
 

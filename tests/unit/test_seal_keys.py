@@ -1,10 +1,11 @@
+import dataclasses
 import errno
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge.errors import (
@@ -124,6 +125,24 @@ def test_keys_of_no_use_here_are_refused(tmp_path: Path) -> None:
         keys.parse_public(signing, Purpose.RECIPIENT)
     with pytest.raises(KeyFileWrongKind):
         keys.parse_public(signing + signing, Purpose.SIGNING)
+
+
+LOW_ORDER = [
+    bytes(32),
+    b"\1" + bytes(31),
+    bytes.fromhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+    bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+    bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+]
+
+
+@pytest.mark.parametrize("point", LOW_ORDER)
+@pytest.mark.parametrize("kind", [KeyType.X25519, KeyType.MLKEM768_X25519])
+def test_a_public_key_that_nothing_can_be_sealed_to_is_refused(kind: KeyType, point: bytes) -> None:
+    good = keys.make_recipient_key(kind).public
+    bad = dataclasses.replace(good, parts=(*good.parts[:-1], x25519.X25519PublicKey.from_public_bytes(point)))
+    with pytest.raises(KeyFileMalformed):
+        keys.parse_public(bad.pem(), Purpose.RECIPIENT)
 
 
 @pytest.mark.parametrize(
