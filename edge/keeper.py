@@ -145,7 +145,7 @@ class Keeper:
         except KeyFileError as error:
             request, fault = None, fault or error.code
         return Standing(
-            Sealer(self._lane, signer, policy.recipients_at(now), policy.version),
+            Sealer(self._lane, signer, policy.recipients_at(now), policy.version, recipients_at=policy.recipients_at),
             policy.collectors_at(now),
             self._renewed_file if self._renewed_file.exists() else self._certificate_file,
             request,

@@ -4,11 +4,12 @@ This is a strict profile of COSE: one shape, one coding, every size bounded. Wha
 asked about without any key; `verify` needs the lane's public key, `open_record` a recipient's private one.
 """
 
+import datetime
 import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from edge import record
@@ -69,6 +70,11 @@ class Header:
     gap: Gap | None = None
     version: int = FORMAT_VERSION
 
+    @property
+    def time(self) -> datetime.datetime:
+        """When it was sealed, to the microsecond: what the policy's dates are held against."""
+        return datetime.datetime.fromtimestamp(self.time_ns / 1e9, datetime.UTC)
+
 
 @dataclass(frozen=True)
 class Envelope:
@@ -102,13 +108,17 @@ class SealedMessage:
 
 @dataclass(frozen=True)
 class Sealer:
-    """Who seals for this lane, and for whom. Made new when the policy changes; KeyFileWrongKind for keys of no use."""
+    """Who seals for this lane, and for whom. Made new when the policy changes; KeyFileWrongKind for keys of no use.
+
+    recipients_at: who they are at a time, where that changes by itself; `recipients` are then those of the beginning.
+    """
 
     lane: str
     signer: Signer
     recipients: tuple[PublicKey, ...]
     trust_version: int = 0
     now_ns: Callable[[], int] = time.time_ns
+    recipients_at: Callable[[datetime.datetime], tuple[PublicKey, ...]] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.recipients) <= MAX_RECIPIENTS:
@@ -120,7 +130,8 @@ class Sealer:
         """`said` as the message (epoch, seq). RecordInvalid if a field of it is out of bounds."""
         gap = Gap(said.first_seq, said.last_seq, said.last_hash) if isinstance(said, GapRecord) else None
         header = Header(self.lane, epoch, seq, prev, self.now_ns(), record.kind_of(said), self.trust_version, gap)
-        return seal(record.encode(said), header, self.recipients, self.signer)
+        recipients = self.recipients if self.recipients_at is None else self.recipients_at(header.time)
+        return seal(record.encode(said), header, recipients, self.signer)
 
 
 def seal(plaintext: bytes, header: Header, recipients: Sequence[PublicKey], signer: Signer) -> SealedMessage:

@@ -1,5 +1,6 @@
 """The keeper in bad times: a disk that takes nothing, a power cut, a slow carrier. The lane goes on all the same."""
 
+import dataclasses
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,10 @@ from edge.carrier import MAX_CARRIED_FILES, Carrier, DirectoryCarrier, RetainedC
 from edge.errors import KeyFileMissing, TrustUnkept
 from edge.keeper import Keeper, make_tls_key
 from edge.policy import Lane, LaneKey, ModelBundle, Recipient
-from edge.seal import keys
+from edge.seal import envelope, keys
 from edge.seal.signer import FileSigner
 from edge.trust import Trust
-from tests.sealing import recipient_key, signing_key
+from tests.sealing import READ, recipient_key, signing_key
 
 NOW = datetime.datetime.now(datetime.UTC)
 TARGETS, ONLINE = (FileSigner(signing_key(name=name)) for name in ("targets", "online"))
@@ -153,3 +154,23 @@ def test_only_what_this_lane_asks_for_takes_up_room(tmp_path: Path, owner: Repos
     for name, data in owner.files().items():
         watch.carried(name, data)
     assert watch.step(NOW).fault is None
+
+
+def test_a_reader_that_ends_or_begins_does_so_between_two_refreshes_too(tmp_path: Path, owner: Repository) -> None:
+    change = NOW + datetime.timedelta(seconds=100)
+    old, new, escrow = (recipient_key(name=name).public for name in ("old", "new", "escrow"))
+    owner.edit(recipients=(Recipient(key=old, until=change), Recipient(key=new, since=change), Recipient(key=escrow)))
+    owner.publish(TARGETS, ONLINE, NOW)
+    sealer = keeper(tmp_path, owner).step(NOW).sealer
+    for seconds, readers in ((99, {old.kid, escrow.kid}), (100, {new.kid, escrow.kid})):
+        at_ns = int((NOW.timestamp() + seconds) * 1e9)
+        sealed = envelope.parse(
+            dataclasses.replace(sealer, now_ns=lambda at_ns=at_ns: at_ns).seal(READ, 5, 1, None).data
+        )
+        named = owner.policy.recipients_at(sealed.header.time) if owner.policy else ()
+        assert set(sealed.recipients) == {key.kid for key in named} == readers
+
+
+def test_a_new_standing_by_the_same_policy_is_no_news(tmp_path: Path, owner: Repository) -> None:
+    watch = keeper(tmp_path, owner)
+    assert watch.step(NOW).sealer == watch.step(NOW).sealer
