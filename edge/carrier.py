@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
-MAX_CARRIED_FILES = 1024
-MAX_CARRIED_BYTES = 16 << 20
+MAX_CARRIED_BYTES = 20 << 20
+"""More than all that a lane asks for takes, each file as long as a message may be."""
 HTTP_TIMEOUT_S = 10.0
 """Longest wait for a web server: to connect, for the head of its answer, and for each CHUNK_BYTES of it."""
 CHUNK_BYTES = 64 << 10
@@ -77,7 +77,7 @@ class RetainedCarrier:
         with self._lock:
             self._files.pop(name, None)
             held = sum(map(len, self._files.values()))
-            if data and len(self._files) < MAX_CARRIED_FILES and held + len(data) <= MAX_CARRIED_BYTES:
+            if data and held + len(data) <= MAX_CARRIED_BYTES:
                 self._files[name] = data
 
     @property

@@ -157,7 +157,7 @@ class Keeper:
     def _take(self, name: str, data: bytes) -> None:
         """Only what this lane asks for: other lanes' certificates, or anybody's junk, must not take up the room."""
         mine = name in (f"targets/{CURRENT_POLICY}", f"targets/certificates/{self._lane}.pem")
-        if isinstance(self._carrier, RetainedCarrier) and (mine or name.startswith("metadata/")):
+        if isinstance(self._carrier, RetainedCarrier) and (mine or self._trust.asks_for(name)):
             self._carrier.put(name, data)
             self._came.set()
 

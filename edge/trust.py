@@ -7,8 +7,10 @@ metadata expires or nobody brings new one; the one thing it then refuses is to b
 
 import datetime
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -96,6 +98,20 @@ class Trust:
         write_whole(self._directory / "state.json", kept.model_dump_json().encode())
         self._kept, self._policy, self._policy_data, self._fresh = kept, policy, data, updater
         return changed
+
+    def asks_for(self, name: str) -> bool:
+        """Whether `refresh` may ask a carrier for this file of metadata."""
+        root = re.fullmatch(r"metadata/([1-9][0-9]{0,8})\.root\.json", name)
+        if root is None:
+            return name in ("metadata/timestamp.json", "metadata/snapshot.json", "metadata/targets.json")
+        return 0 < int(root[1]) - self._first_root <= MAX_ROOT_ROTATIONS
+
+    @cached_property
+    def _first_root(self) -> int:
+        try:
+            return Metadata.from_bytes(self._root).signed.version
+        except tuf.RepositoryError:  # damaged: `refresh` says so, and asks for nothing
+            return 0
 
     def target(self, name: str) -> bytes | None:
         """A file that the owner signed (a certificate, a model), as of the last `refresh`; None if there is none.

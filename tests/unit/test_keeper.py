@@ -9,17 +9,19 @@ import pytest
 
 from central.repository import Repository
 from edge import enrolment
-from edge.carrier import MAX_CARRIED_FILES, Carrier, DirectoryCarrier, RetainedCarrier
+from edge.carrier import Carrier, DirectoryCarrier, RetainedCarrier
 from edge.errors import KeyFileMissing, TrustUnkept
 from edge.keeper import Keeper, make_tls_key
+from edge.mqtt_client import MAX_PACKET_BYTES
 from edge.policy import Lane, LaneKey, ModelBundle, Recipient
 from edge.seal import envelope, keys
 from edge.seal.signer import FileSigner
-from edge.trust import Trust
+from edge.trust import MAX_ROOT_ROTATIONS, Trust
 from tests.sealing import READ, recipient_key, signing_key
 
 NOW = datetime.datetime.now(datetime.UTC)
 TARGETS, ONLINE = (FileSigner(signing_key(name=name)) for name in ("targets", "online"))
+ROLES = ("timestamp", "snapshot", "targets")
 
 
 @pytest.fixture
@@ -148,12 +150,24 @@ def test_only_what_this_lane_asks_for_takes_up_room(tmp_path: Path, owner: Repos
     retained = RetainedCarrier()
     watch = keeper(tmp_path, owner, retained)
     assert watch.carried is not None
-    for number in range(MAX_CARRIED_FILES + 10):
-        watch.carried(f"targets/certificates/other-{number}.pem", b"certificate")
-        watch.carried(f"junk/{number}", b"junk")
+    whole = bytes(MAX_PACKET_BYTES)
+    for number in range(200):
+        watch.carried(f"targets/certificates/other-{number}.pem", whole)
+        watch.carried(f"junk/{number}", whole)
+        watch.carried(f"metadata/{number}.json", whole)
+        watch.carried(f"metadata/{number}.snapshot.json", whole)
+        watch.carried(f"metadata/{number}.root.json", whole)
+        watch.carried(f"metadata/{10**number}.root.json", whole)
+    new_online = FileSigner(signing_key(name="another"))
+    owner.propose_root(NOW, online=new_online.public)
+    owner.sign_root([FileSigner(signing_key(name="root"))])
+    owner.publish(TARGETS, new_online, NOW)
     for name, data in owner.files().items():
         watch.carried(name, data)
-    assert watch.step(NOW).fault is None
+    for name in (*(f"metadata/{role}.json" for role in ROLES), "metadata/2.root.json", "targets/policy/current"):
+        assert b"".join(retained.fetch(name) or ()) == owner.files()[name]
+    held = [number for number in range(200) if retained.fetch(f"metadata/{number}.root.json") is not None]
+    assert held == list(range(2, 2 + MAX_ROOT_ROTATIONS))
 
 
 def test_a_reader_that_ends_or_begins_does_so_between_two_refreshes_too(tmp_path: Path, owner: Repository) -> None:
