@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlsplit
 
+from edge.errors import TrustUnreachable, clean
+
 MAX_CARRIED_BYTES = 20 << 20
 """More than all that a lane asks for takes, each file as long as a message may be."""
 HTTP_TIMEOUT_S = 10.0
@@ -93,8 +95,11 @@ class RetainedCarrier:
 
 
 def carrier(source: str) -> DirectoryCarrier | HttpCarrier:
-    """The carrier for a folder or an http(s) address."""
-    return HttpCarrier(source) if source.startswith(("http://", "https://")) else DirectoryCarrier(Path(source))
+    """The carrier for a folder or an http(s) address. TrustUnreachable for what can be neither."""
+    try:
+        return HttpCarrier(source) if source.startswith(("http://", "https://")) else DirectoryCarrier(Path(source))
+    except ValueError as error:
+        raise TrustUnreachable(f"{clean(source)} is no folder and no address") from error
 
 
 def _pieces(file: IO[bytes] | http.client.HTTPResponse, held: AbstractContextManager[object]) -> Iterator[bytes]:

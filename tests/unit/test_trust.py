@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from central.repository import FRESH_DAYS, Repository
 from edge.carrier import DirectoryCarrier, RetainedCarrier
+from edge.carrier import carrier as carrier_of
 from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
@@ -478,6 +479,12 @@ def test_a_file_that_was_half_written_is_not_carried(owner: Repository) -> None:
     before = owner.files()
     (owner.published / "metadata" / "timestamp.json.part").write_bytes(b"{")
     assert owner.files() == before
+
+
+@pytest.mark.parametrize("source", ["http://[::1", "https://[", "/media/\0/owner"])
+def test_a_source_that_is_no_folder_and_no_address_is_named(source: str) -> None:
+    with pytest.raises(TrustUnreachable):
+        carrier_of(source)
 
 
 def test_what_is_carried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
