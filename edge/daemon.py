@@ -29,7 +29,7 @@ from edge.aim.session import AimSession
 from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
 from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
-from edge.errors import DriverUnknown, StageStuck
+from edge.errors import DriverUnknown, ModelError, OutboxFull, StageStuck
 from edge.explain import to_json, visit_of
 from edge.frames import FrameDecoder
 from edge.health import Health
@@ -89,7 +89,7 @@ class Daemon:
             silent_after_s=settings.camera.silent_after_s,
         )
         self._keeper, self._standing = keeper.stand(settings)
-        self._plates = PlateReader(self._standing.model_folder, threads=settings.reading.threads)
+        self._plates, self._model_fault = _plate_reader(self._standing.model_folder, settings.reading.threads)
         self._decoder = FrameDecoder()
         self._visits = VisitReader(
             self._ring,
@@ -134,6 +134,7 @@ class Daemon:
         self._arrivals: dict[bytes, Instant] = {}
         self._visit_id = b""
         self._restarted = False
+        self._checkpointed: int | None = None
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, or until a stage fails: then that failure is raised."""
@@ -296,10 +297,13 @@ class Daemon:
         if self._outbox.last_alive_ns is not None:
             facts.insert(2, ("down_from", self._outbox.last_alive_ns))
         self._audit("boot", *facts)
+        if self._model_fault is not None:
+            logs.error(log, self._model_fault)
+            self._fault("model", self._model_fault.code, active=True)
         configured = hashlib.sha256(self._config.model_dump_json().encode()).hexdigest()[:32]
-        before = self._outbox.note("configuration", configured)
-        if before not in (None, configured):
-            self._audit("config", ("from", before), ("to", configured))
+        before = self._outbox.noted("configuration")
+        if before in (None, configured) or self._audit("config", ("from", before), ("to", configured)):
+            self._outbox.note("configuration", configured)  # only now: whoever is killed before says it the next time
 
     def _fault(self, source: str, code: str, *, active: bool) -> None:
         if self._health.fault(source, code if active else None):
@@ -330,15 +334,30 @@ class Daemon:
         self._health.set(camera="ok" if state.live else "silent")
         self._fault("camera", "" if state.error is None else state.error.code, active=not state.live)
 
-    def _audit(self, event: str, *facts: tuple[str, str | int]) -> None:
+    def _audit(self, event: str, *facts: tuple[str, str | int]) -> bool:
+        """Whether there was room for it in the outbox."""
         at = self._clock.read()
-        self._outbox.append(AuditRecord(event, Instant(at.utc_ns, at.monotonic_ns), self._clock_quality(), facts))
-        self._publisher.wake()
+        said = AuditRecord(event, Instant(at.utc_ns, at.monotonic_ns), self._clock_quality(), facts)
+        return self._keep(said) is not None
 
     def _checkpoint(self) -> None:
-        at = self._instant(time.monotonic_ns())
-        self._outbox.append(CheckpointRecord(at, self._clock_quality(), self._outbox.depth))
+        """One that waits says all that another would: while nobody confirms, the room is for reads."""
+        if self._checkpointed is None or not self._outbox.waits(self._checkpointed):
+            at = self._instant(time.monotonic_ns())
+            self._checkpointed = self._keep(CheckpointRecord(at, self._clock_quality(), self._outbox.depth))
+
+    def _keep(self, said: AuditRecord | CheckpointRecord) -> int | None:
+        """Append what is no read, and return its number. No room for it is a fault and None; the lane reads on."""
+        try:
+            _, seq = self._outbox.append(said)
+        except OutboxFull as error:
+            if self._health.fault("outbox", error.code):
+                logs.error(log, error)
+                self._publisher.announce()
+            return None
         self._publisher.wake()
+        self._fault("outbox", OutboxFull.code, active=False)
+        return seq
 
     def _watch(self) -> None:
         """Feed the watchdog while every stage makes progress; leave at once when one does not."""
@@ -400,6 +419,19 @@ def _driver(kind: str, chosen: config.Loop | config.Camera, folder: Path) -> Any
         raise DriverUnknown(f"no {kind} driver {chosen.driver!r}; there are: {', '.join(sorted(found))}")
     driver = found[chosen.driver].load()
     return driver(config.check(driver.Settings, chosen.device, where=f"lane.toml: {kind}.device", base=folder))
+
+
+def _plate_reader(folder: Path | None, threads: int) -> tuple[PlateReader, ModelError | None]:
+    """The reader with the models that the owner named. If they do not load: with the shipped ones, and what is wrong.
+
+    The owner can take back only what does not keep the lane from hearing it.
+    """
+    try:
+        return PlateReader(folder, threads=threads), None
+    except ModelError as error:
+        if folder is None:
+            raise
+        return PlateReader(threads=threads), error
 
 
 def _cropped(picture: Any, roi: tuple[float, float, float, float] | None) -> Any:

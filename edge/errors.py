@@ -510,7 +510,7 @@ class OutboxError(SealaneError):
 
 class OutboxFull(OutboxError):
     code = "OUT-01"
-    hint = "Nothing more may be given up: bring the connection back, or raise state.outbox_mib."
+    hint = "Reads go on, audit records have no more room: bring the connection back, or raise state.outbox_mib."
     retryable = True
 
 

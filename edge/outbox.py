@@ -2,7 +2,8 @@
 
 One SQLite file (WAL, synchronous=FULL: an append that returned survives a power cut), one process, any thread. A record
 becomes a message in ONE transaction: take the next sequence number, seal, store. What cannot be kept is declared: when
-the file is full the oldest reads are given up, and a message of kind `g` says which (docs/wire-format.md).
+the file is full the oldest reads are given up, and a message of kind `g` says which (docs/wire-format.md). What is no
+read is never given up, and has a bounded share of the room (docs/adr/0011).
 """
 
 import errno
@@ -60,8 +61,13 @@ class Limits:
 
     @property
     def reserve_pages(self) -> int:
-        """Kept free for declaring gaps."""
+        """Kept free for declaring gaps: nothing else is stored once no more is free."""
         return max(16, min(256, self.pages // 8))
+
+    @property
+    def kept_messages(self) -> int:
+        """Most messages that wait and are no reads. Each may part two gaps; there is room to declare them all."""
+        return self.pages // MESSAGE_PAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ class Outbox:
         """Take the next number, seal and store, all or nothing; returns (epoch, seq). A read closes its visit.
 
         When the file is full the oldest reads are given up, or failing them a read that is new. OutboxFull for a record
-        of another kind then. RecordInvalid before anything has changed.
+        of another kind then, or when Limits.kept_messages of them wait. RecordInvalid before anything has changed.
         """
         return self._write(lambda: self._append(record))
 
@@ -161,6 +167,11 @@ class Outbox:
         if forgotten:
             self._restore_ballast()
         return forgotten
+
+    def waits(self, seq: int) -> bool:
+        """Whether the message with this number waits for its receipt."""
+        with self._lock, _translated(self._path):
+            return self._db.execute("SELECT 1 FROM message WHERE seq = ?", (seq,)).fetchone() is not None
 
     @property
     def depth(self) -> int:
@@ -192,9 +203,15 @@ class Outbox:
         row = (passage_id, arrival.utc_ns, arrival.monotonic_ns)
         self._write(lambda: self._db.execute("INSERT INTO visit VALUES (?, ?, ?)", row))
 
-    def note(self, what: str, value: str) -> str | None:
-        """Keep `value` under the name `what`; returns what was kept there before."""
-        return self._write(lambda: self._note(what, value))
+    def noted(self, what: str) -> str | None:
+        """What `note` kept under this name, None if nothing."""
+        with self._lock, _translated(self._path):
+            row = self._db.execute("SELECT value FROM note WHERE what = ?", (what,)).fetchone()
+            return None if row is None else str(row[0])
+
+    def note(self, what: str, value: str) -> None:
+        """Keep `value` under the name `what`, in place of what was there."""
+        self._write(lambda: self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (what, value)))
 
     def _write(self, work: Callable[[], T]) -> T:
         """`work` in one transaction; once more on the ballast's room if the file system is full."""
@@ -211,11 +228,11 @@ class Outbox:
     # --- within a transaction, the lock held ---
 
     def _append(self, record: LaneRecord) -> tuple[int, int]:
-        wanted = MESSAGE_PAGES if self._on_ballast else self._limits.reserve_pages
-        while self._room() < wanted and self._give_up_oldest():
-            pass
-        keep = self._room() >= MESSAGE_PAGES or self._on_ballast
-        if not keep and not isinstance(record, ReadRecord):
+        read = isinstance(record, ReadRecord)
+        if not read and self._kept_messages() >= self._limits.kept_messages:
+            raise OutboxFull(f"{self._limits.kept_messages} messages wait that may not be given up")
+        keep = self._make_room(MESSAGE_PAGES if self._on_ballast else self._limits.reserve_pages)
+        if not keep and not read:
             raise OutboxFull("the outbox is full of messages that may not be given up")
         chain = self._seal(record, keep=keep)
         if isinstance(record, ReadRecord):
@@ -239,11 +256,6 @@ class Outbox:
         if known != receipt.head:
             raise ReceiptRefused(f"a receipt for another message with number {receipt.up_to_seq}")
         return self._forget(receipt.up_to_seq)
-
-    def _note(self, what: str, value: str) -> str | None:
-        row = self._db.execute("SELECT value FROM note WHERE what = ?", (what,)).fetchone()
-        self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (what, value))
-        return None if row is None else str(row[0])
 
     def _seal(self, record: LaneRecord, *, keep: bool = True, place: int | None = None) -> ChainState:
         """Make `record` the chain's next message; without `keep` only its place in the chain is kept, as a gap."""
@@ -275,20 +287,44 @@ class Outbox:
         return [Sealed(place, epoch, seq, Kind(kind), data) for place, seq, kind, data in rows]
 
     def _declare(self, after: int, until: int, limit: int) -> bool:
-        """Make messages of the gaps that stand between two places, as far as there is room for them."""
-        gaps = self._db.execute(
-            "SELECT first, last, last_hash FROM gap"
-            " WHERE declared_seq IS NULL AND first > ? AND first < ? ORDER BY first LIMIT ?",
-            (after, until, limit),
-        ).fetchall()
+        """Make messages of the gaps that stand between two places, as far as there is room for them.
+
+        The reserve is for this. Where it was not enough, reads make room: without a gap no receipt ever comes.
+        """
         declared = False
-        for first, last, last_hash in gaps:
-            if self._room() < MESSAGE_PAGES and not self._on_ballast:
+        for _ in range(limit):
+            if self._next_gap(after, until) is None or not self._make_room(MESSAGE_PAGES):
                 break
+            gap = self._next_gap(after, until)  # again: reads beside it that were given up became one with it
+            if gap is None:
+                break
+            first, last, last_hash = gap
             chain = self._seal(GapRecord(first, last, last - first + 1, GAP_REASON, last_hash), place=first)
             self._db.execute("UPDATE gap SET declared_seq = ? WHERE first = ?", (chain.next_seq, first))
             declared = True
         return declared
+
+    def _next_gap(self, after: int, until: int) -> tuple[int, int, bytes] | None:
+        """first, last, digest of the last"""
+        row: tuple[int, int, bytes] | None = self._db.execute(
+            "SELECT first, last, last_hash FROM gap"
+            " WHERE declared_seq IS NULL AND first > ? AND first < ? ORDER BY first LIMIT 1",
+            (after, until),
+        ).fetchone()
+        return row
+
+    def _kept_messages(self) -> int:
+        ((number,),) = self._db.execute(
+            "SELECT (SELECT count(*) FROM message) - (SELECT count(*) FROM message WHERE kind = 'r')"
+        )
+        return int(number)
+
+    def _make_room(self, pages: int) -> bool:
+        """Give up reads until so many pages may be filled. On the ballast a message is stored even if they are not."""
+        while self._room() < pages:
+            if not self._give_up_oldest():
+                return self._on_ballast
+        return True
 
     def _give_up_oldest(self) -> bool:
         """Give up one read, but never an epoch's first message: it carries the link to the epoch before."""

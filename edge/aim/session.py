@@ -11,7 +11,7 @@ from edge import logs
 from edge.aim.view import View
 from edge.capture import FrameLease, FrameRing
 from edge.control import Handler
-from edge.errors import AimOff, AimPictureRefused, CameraFrameError
+from edge.errors import AimOff, AimPictureRefused, CameraFrameError, OutboxFull
 
 DURATION_S = 600.0
 """A session is over after this long; starting again is another session."""
@@ -33,7 +33,8 @@ class AimSession:
     """At most one session at a time, in a thread of its own.
 
     open_eye: makes an Eye, in that thread. loop: the loop's state in a word. picture_allowed: the owner's word, asked
-    at every start and frame. audit: called with ("on", 1 or 0) and ("picture", 1 or 0) when a session begins and ends.
+    at every start and frame. audit: called with ("on", 1 or 0) and ("picture", 1 or 0) when a session begins and ends;
+    False if that could not be written down, and then none begins.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class AimSession:
         *,
         loop: Callable[[], str],
         picture_allowed: Callable[[], bool],
-        audit: Callable[..., None],
+        audit: Callable[..., bool],
         duration_s: float = DURATION_S,
         period_s: float = PERIOD_S,
     ) -> None:
@@ -70,10 +71,12 @@ class AimSession:
         }
 
     def start(self, *, picture: bool) -> dict[str, float]:
-        """Begin a session, ending one that runs. Raises AimPictureRefused unless the owner allows the picture."""
+        """Begin a session, ending one that runs. AimPictureRefused unless the owner allows the picture, OutboxFull."""
         if picture and not self._picture_allowed():
             raise AimPictureRefused("the owner's policy does not allow the picture")
         self.stop()
+        if not self._audit(("on", 1), ("picture", int(picture))):
+            raise OutboxFull("no room to write down that somebody aims")
         self._stop = threading.Event()
         self._until_s = time.monotonic() + self._duration_s
         self._thread = threading.Thread(target=self._run, args=(picture, self._stop), name="aim", daemon=True)
@@ -95,7 +98,6 @@ class AimSession:
             self._thread = None
 
     def _run(self, picture: bool, stop: threading.Event) -> None:
-        self._audit(("on", 1), ("picture", int(picture)))
         try:
             eye = self._open_eye()
             seen_ns = time.monotonic_ns()

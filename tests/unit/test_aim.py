@@ -20,7 +20,7 @@ from edge.aim.page import serve
 from edge.aim.session import AimSession
 from edge.aim.view import CELLS_PER_PLATE, COLUMNS, LEVELS, Measures, View, mosaic, outline, skew_deg
 from edge.capture import FrameLease, FrameRing
-from edge.errors import AimOff, AimPage, AimPictureRefused, FrameDamaged
+from edge.errors import AimOff, AimPage, AimPictureRefused, FrameDamaged, OutboxFull
 
 MEASURES = Measures(1, 31.0, 0.5, 0.01, -3.0, 90.0, 500.0, 2.0)
 
@@ -124,11 +124,13 @@ def ring() -> Iterator[FrameRing]:
 
 
 class Audit:
-    def __init__(self) -> None:
+    def __init__(self, *, room: bool = True) -> None:
         self.said: list[dict[str, int]] = []
+        self.room = room
 
-    def __call__(self, *facts: tuple[str, int]) -> None:
+    def __call__(self, *facts: tuple[str, int]) -> bool:
         self.said.append(dict(facts))
+        return self.room
 
 
 def session(
@@ -205,6 +207,14 @@ def test_a_picture_session_ends_when_the_owner_takes_the_permission_back(ring: F
     allowed[0] = False
     until_over(aim)
     assert [said["on"] for said in audit.said] == [1, 0]
+
+
+def test_nobody_aims_while_there_is_no_room_to_write_it_down(ring: FrameRing) -> None:
+    aim = session(ring, Audit(room=False))
+    with pytest.raises(OutboxFull):
+        aim.start(picture=False)
+    with pytest.raises(AimOff):
+        aim.view()
 
 
 def test_a_session_is_over_by_itself(ring: FrameRing) -> None:

@@ -4,6 +4,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,12 @@ from edge.errors import (
     ReceiptRefused,
     RecordInvalid,
 )
-from edge.outbox import PREVIOUS_EPOCH, OpenVisit, Outbox, Sealed
+from edge.outbox import PREVIOUS_EPOCH, Limits, OpenVisit, Outbox, Sealed
 from edge.record import Kind
 from edge.seal import envelope
 from edge.seal.chain import ChainVerifier, Finding
 from edge.seal.envelope import Envelope, EpochLink
+from edge.seal.keys import KeyType
 from edge.seal.opener import FileOpener
 from edge.seal.receipt import Receipt
 from tests.sealing import AUDIT, CHECKPOINT, NOW, READ, SMALL, outbox, read, recipient_key, sealer, signing_key
@@ -183,10 +185,12 @@ def test_a_read_that_could_not_be_sealed_leaves_its_visit_open_and_takes_no_numb
 
 def test_a_note_is_kept_for_the_next_process_until_another_takes_its_place(tmp_path: Path) -> None:
     with outbox(tmp_path) as box:
-        assert box.note("configuration", "one") is None
+        assert box.noted("configuration") is None
+        box.note("configuration", "one")
     with outbox(tmp_path) as box:
-        assert box.note("configuration", "two") == "one"
-        assert box.note("configuration", "two") == "two"
+        assert box.noted("configuration") == "one"
+        box.note("configuration", "two")
+        assert box.noted("configuration") == "two"
 
 
 def test_the_next_process_learns_when_this_one_was_last_alive(tmp_path: Path) -> None:
@@ -271,7 +275,23 @@ def test_nothing_but_reads_is_ever_given_up(box: Outbox) -> None:
     assert kept.count(Kind.AUDIT) == 1
 
 
-def test_full_of_what_may_not_be_given_up_it_gives_up_new_reads_and_refuses_the_rest(box: Outbox) -> None:
+def test_what_may_not_be_given_up_has_its_share_and_the_rest_is_for_reads(box: Outbox) -> None:
+    for _ in range(SMALL.kept_messages):
+        box.append(CHECKPOINT)
+    for refused in (CHECKPOINT, AUDIT):
+        with pytest.raises(OutboxFull):
+            box.append(refused)
+    for _ in range(50):
+        box.append(read())
+    assert box.given_up == 0
+    box.confirm(receipt(box, 1))
+    box.append(AUDIT)
+
+
+def test_full_of_what_may_not_be_given_up_it_gives_up_new_reads_and_refuses_the_rest(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "kept_messages", 1000)
     with pytest.raises(OutboxFull):  # noqa: PT012 - which of them is the first to be refused is not the question
         for _ in range(400):
             box.append(CHECKPOINT)
@@ -297,16 +317,13 @@ def test_what_a_collector_got_before_it_was_given_up_needs_no_declaring(box: Out
     assert next(gap.first_seq for gap in gaps if gap) == 43
 
 
-def test_a_window_of_three_unconfirmed_messages_is_enough_to_drain_a_full_outbox(box: Outbox) -> None:
-    """Many gaps, declared at the end of the chain: each must come in the place of what it replaces, and go again."""
-    box.append(AUDIT)
-    for number in range(300):
-        box.append(CHECKPOINT if number % 3 == 0 else read())
+def drain(box: Outbox, window: int) -> ChainVerifier:
+    """Deliver all that waits, never more than `window` messages without a receipt."""
     verifier = ChainVerifier("lane-1", from_start=True)
     digests: dict[int, bytes] = {}
     epoch = box.position.epoch
     for _ in range(1000):
-        batch = box.pending(limit=3)
+        batch = box.pending(limit=window)
         if not batch:
             break
         for one in batch:
@@ -319,6 +336,36 @@ def test_a_window_of_three_unconfirmed_messages_is_enough_to_drain_a_full_outbox
         box.confirm(Receipt("lane-1", epoch, up_to, digests[up_to], NOW.utc_ns))
     assert box.depth == 0
     assert verifier.holes(epoch) == []
+    return verifier
+
+
+@pytest.mark.parametrize("window", [1, 3, 200])
+@pytest.mark.parametrize("kinds", [(KeyType.X25519,), (KeyType.MLKEM768_X25519,) * 2, (KeyType.MLKEM768_X25519,) * 8])
+def test_an_outbox_that_filled_up_off_line_is_drained(tmp_path: Path, kinds: tuple[KeyType, ...], window: int) -> None:
+    """Many gaps, declared at the end of the chain: each must come in the place of what it replaces, and go again."""
+    limits = Limits(bytes=128 * 4096, ballast_bytes=1 << 16)
+    keys = tuple(recipient_key(kind, str(number)).public for number, kind in enumerate(kinds))
+    with Outbox.open(tmp_path / "outbox.sqlite", dataclasses.replace(sealer(), recipients=keys), limits) as box:
+        while box.given_up < 100:
+            with suppress(OutboxFull):
+                box.append(AUDIT)
+            for _ in range(3):
+                box.append(read())
+        with pytest.raises(OutboxFull):
+            box.append(AUDIT)
+        verifier = drain(box, window)
+        assert verifier.complete_up_to(box.position.epoch) == box.position.next_seq - 1
+        box.append(AUDIT)
+
+
+def test_where_the_reserve_was_not_enough_reads_make_room_for_declaring(
+    box: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Limits, "reserve_pages", 1)
+    fill(box)
+    before = box.given_up
+    drain(box, 3)
+    assert box.given_up > before
 
 
 def test_threads_append_and_confirm_without_losing_a_number(box: Outbox) -> None:
@@ -363,7 +410,8 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def a_checkpoint_is_due(self) -> None:
-        self.box.append(CHECKPOINT)
+        with suppress(OutboxFull):
+            self.box.append(CHECKPOINT)
 
     @rule()
     def the_process_ends_and_starts_again(self) -> None:
