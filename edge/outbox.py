@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -165,7 +165,7 @@ class Outbox:
         """
         forgotten = self._write(lambda: self._confirm(receipt))
         if forgotten:
-            self._restore_ballast()
+            self._take_ballast()
         return forgotten
 
     def waits(self, seq: int) -> bool:
@@ -195,8 +195,9 @@ class Outbox:
             return int(self._db.execute("SELECT given_up FROM state").fetchone()[0])
 
     def alive(self, utc_ns: int) -> None:
-        """Note that the process lives, for the next one's boot record."""
+        """Note that the process lives, for the next one's boot record. Grows again if the file system was full once."""
         self._write(lambda: self._db.execute("UPDATE state SET alive_ns = ?", (utc_ns,)))
+        self._take_ballast()
 
     def open_visit(self, passage_id: bytes, arrival: Instant) -> None:
         """Note that a visit began: its read is owed even if this process does not live to make it."""
@@ -432,14 +433,21 @@ class Outbox:
         """Make room on the file system, and empty the write-ahead log into it; False if there was none to give."""
         if self._on_ballast:
             return False
-        self._ballast.unlink()
+        try:
+            self._ballast.unlink()
+        except OSError as error:
+            raise OutboxUnavailable(f"cannot remove {self._ballast}: {error.strerror}") from error
         with _translated(self._path):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return True
 
+    def _take_ballast(self) -> None:
+        with self._lock:
+            self._restore_ballast()
+
     def _restore_ballast(self) -> None:
         """Take the room again once the file system has it; until then the outbox does not grow."""
-        if self._ballast.exists():
+        if not self._on_ballast:
             return
         part = self._ballast.with_name(self._ballast.name + ".part")
         try:
@@ -447,7 +455,8 @@ class Outbox:
                 os.posix_fallocate(file.fileno(), 0, self._limits.ballast_bytes)
             part.rename(self._ballast)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise OutboxUnavailable(f"cannot write {self._ballast}: {error.strerror}") from error
 

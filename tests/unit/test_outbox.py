@@ -1,9 +1,10 @@
 import dataclasses
+import errno
 import shutil
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from edge.errors import (
     EpochLinkMalformed,
     OutboxCorrupt,
+    OutboxDiskFull,
     OutboxForeign,
     OutboxFull,
     OutboxLocked,
@@ -199,6 +201,50 @@ def test_the_next_process_learns_when_this_one_was_last_alive(tmp_path: Path) ->
         box.alive(NOW.utc_ns)
     with outbox(tmp_path) as box:
         assert box.last_alive_ns == NOW.utc_ns
+
+
+def test_the_outbox_grows_again_once_a_file_system_that_was_full_has_room(
+    box: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.append(CHECKPOINT)
+    with monkeypatch.context() as full:
+        full.setattr(box, "_confirm", disk_full_once())
+        assert box.confirm(receipt(box, 1)) == 0
+        full.setattr("os.posix_fallocate", no_space)
+        box.alive(NOW.utc_ns)
+        assert not (tmp_path / "outbox.sqlite.ballast").exists()
+    box.alive(NOW.utc_ns)
+    assert (tmp_path / "outbox.sqlite.ballast").stat().st_size == SMALL.ballast_bytes
+    for _ in range(50):
+        box.append(read())
+    assert box.given_up == 0
+
+
+def test_a_ballast_that_cannot_be_given_back_is_named(
+    box: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.append(CHECKPOINT)
+    (tmp_path / "outbox.sqlite.ballast").unlink()
+    (tmp_path / "outbox.sqlite.ballast").mkdir()
+    monkeypatch.setattr(box, "_confirm", disk_full_once())
+    with pytest.raises(OutboxUnavailable):
+        box.confirm(receipt(box, 1))
+
+
+def disk_full_once() -> Callable[[Receipt], int]:
+    """Takes a receipt as a full file system does, until there is room."""
+    errors = iter([OutboxDiskFull("no space left")])
+
+    def confirm(_: Receipt) -> int:
+        for error in errors:
+            raise error
+        return 0
+
+    return confirm
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "no space left")
 
 
 def test_a_second_process_is_kept_out(tmp_path: Path) -> None:
