@@ -39,6 +39,7 @@ from edge.trust import CURRENT_POLICY, Trust, write_whole
 TICK_S = 0.5
 SETTLE_S = 1.0
 FROM_BROKER = "broker"
+PART = ".part"
 TRUST_FOLDER = "trust"
 """In the state directory: what was verified, and what the keeper makes."""
 
@@ -91,6 +92,7 @@ class Keeper:
         self._certificate_file = certificate_file
         self._refresh_s = refresh_s
         self._renewed_file = directory / "certificate.pem"
+        self._models = directory / "models"
         self._signers: list[Signer] = [signer]
         while self._next_key.with_suffix(".pub").exists():  # written last: without it the key was not finished
             self._signers.append(FileSigner(keys.load_private(self._next_key, Purpose.SIGNING)))
@@ -141,7 +143,7 @@ class Keeper:
         if signer.public.kid not in allowed:
             fault = fault or NotEnrolled.code
         try:
-            request = self._request(signer, allowed)
+            request = self._request(signer)
         except KeyFileError as error:
             request, fault = None, fault or error.code
         return Standing(
@@ -161,10 +163,12 @@ class Keeper:
             self._carrier.put(name, data)
             self._came.set()
 
-    def _request(self, signer: Signer, allowed: set[bytes]) -> bytes | None:
+    def _request(self, signer: Signer) -> bytes | None:
         """What to ask of the owner: to enrol a key that it told this lane to make. A token's keys are made by hand."""
-        lane = self._trust.policy.lanes.get(self._lane)
-        waiting = self._signers[-1].public.kid not in allowed and len(self._signers) > 1
+        policy = self._trust.policy
+        lane = policy.lanes.get(self._lane)
+        answered = {one.key.kid.hex() for one in (lane.keys if lane else ())} | {one.kid for one in policy.revoked}
+        waiting = self._signers[-1].public.kid.hex() not in answered and len(self._signers) > 1
         if lane is not None and lane.rotate and not waiting and isinstance(signer, FileSigner):
             key = keys.make_signing_key(signer.public.type)
             self._next_key.unlink(missing_ok=True)
@@ -179,18 +183,27 @@ class Keeper:
 
     @property
     def _model_folder(self) -> Path | None:
+        """The models to read with: until those that the policy names are here, the ones before. None: the shipped."""
         model = self._trust.policy.model
-        folder = None if model is None else self._directory / "models" / model.name
-        return folder if folder is not None and folder.exists() else None
+        if model is None:
+            return None
+        folder = self._models / model.name
+        return folder if folder.exists() else next(iter(self._fetched()), None)
+
+    def _fetched(self) -> list[Path]:
+        return [folder for folder in self._models.glob("*") if folder.suffix != PART] if self._models.is_dir() else []
 
     def _fetch_model(self) -> None:
-        """Bring the models that the policy names, whole or not at all, in the place of those before."""
+        """Bring the models that the policy names, whole or not at all, and only then forget those before."""
         model = self._trust.policy.model
-        if model is None or self._model_folder is not None:
+        before = self._fetched()
+        if model is None:
+            _remove(before)
             return
-        shutil.rmtree(self._directory / "models", ignore_errors=True)
-        folder = self._directory / "models" / model.name
-        part = folder.with_name(folder.name + ".part")
+        if (folder := self._models / model.name).exists():
+            return
+        part = folder.with_name(folder.name + PART)
+        shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir(parents=True)
             for file in model.files:
@@ -199,6 +212,7 @@ class Keeper:
                     raise TrustRefused(f"the owner signed no {file} of model {model.name}")
                 write_whole(part / file, content)
             part.rename(folder)
+            _remove(before)
         except OSError as error:
             raise TrustUnkept(f"cannot write {folder}: {error.strerror}") from error
 
@@ -215,6 +229,11 @@ class Keeper:
         held = self._renewed_file if self._renewed_file.exists() else self._certificate_file
         if fits and not (held.exists() and held.read_bytes() == data):
             write_whole(self._renewed_file, data)
+
+
+def _remove(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

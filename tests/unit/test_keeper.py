@@ -13,7 +13,7 @@ from edge.carrier import Carrier, DirectoryCarrier, RetainedCarrier
 from edge.errors import KeyFileMissing, TrustUnkept
 from edge.keeper import Keeper, make_tls_key
 from edge.mqtt_client import MAX_PACKET_BYTES
-from edge.policy import Lane, LaneKey, ModelBundle, Recipient
+from edge.policy import Lane, LaneKey, ModelBundle, Recipient, Revocation
 from edge.seal import envelope, keys
 from edge.seal.signer import FileSigner
 from edge.trust import MAX_ROOT_ROTATIONS, Trust
@@ -79,6 +79,50 @@ def test_a_model_that_cannot_be_written_is_a_fault(tmp_path: Path, owner: Reposi
     owner.publish(TARGETS, ONLINE, NOW)
     (tmp_path / "trust" / "models").write_bytes(b"no folder")
     assert watch.step(NOW).fault == TrustUnkept.code
+
+
+def name_model(owner: Repository, name: str | None, content: bytes = b"{}") -> None:
+    if name is not None:
+        owner.add_target(f"models/{name}/manifest.json", content)
+    owner.edit(model=name and ModelBundle(name=name, files=("manifest.json",)))
+    owner.publish(TARGETS, ONLINE, NOW)
+
+
+def test_models_are_read_with_until_those_that_follow_are_here(tmp_path: Path, owner: Repository) -> None:
+    models = tmp_path / "trust" / "models"
+    name_model(owner, "m-1")
+    assert keeper(tmp_path, owner).step(NOW).model_folder == models / "m-1"
+    name_model(owner, "m-2")
+    (owner.published / "targets" / "models" / "m-2").rename(tmp_path / "late")
+    watch = keeper(tmp_path, owner)
+    assert watch.step(NOW).model_folder == models / "m-1"
+    (tmp_path / "late").rename(owner.published / "targets" / "models" / "m-2")
+    assert watch.step(NOW).model_folder == models / "m-2"
+    assert [folder.name for folder in models.iterdir()] == ["m-2"]
+
+
+def test_models_that_were_taken_back_are_not_those_before_others(tmp_path: Path, owner: Repository) -> None:
+    name_model(owner, "m-1")
+    watch = keeper(tmp_path, owner)
+    assert watch.step(NOW).model_folder is not None
+    name_model(owner, None)
+    assert watch.step(NOW).model_folder is None
+    name_model(owner, "m-2")
+    (owner.published / "targets" / "models" / "m-2").rename(tmp_path / "late")
+    assert watch.step(NOW).model_folder is None
+
+
+def test_a_key_that_the_owner_revoked_is_asked_for_no_more(tmp_path: Path, owner: Repository) -> None:
+    tell_to_rotate(owner)
+    watch = keeper(tmp_path, owner)
+    first = watch.step(NOW).request
+    assert first is not None
+    refused = enrolment.parse(first).signing_key
+    owner.edit(revoked=(Revocation(kid=refused.kid.hex(), at=NOW),))
+    owner.publish(TARGETS, ONLINE, NOW)
+    second = watch.step(NOW).request
+    assert second is not None
+    assert enrolment.parse(second).signing_key != refused
 
 
 def test_a_key_that_a_power_cut_left_half_written_is_made_again(tmp_path: Path, owner: Repository) -> None:
