@@ -35,7 +35,7 @@ from edge.mqtt import (
     topic,
 )
 from edge.seal import custody, receipt
-from edge.seal.envelope import Envelope
+from edge.seal.envelope import MAX_MESSAGE_BYTES, Envelope
 from edge.seal.receipt import Receipt
 from edge.seal.signer import Signer
 
@@ -63,7 +63,8 @@ class Collector:
         self._lane_keys = lane_keys
         self._signer = signer
         self._prefix = f"$share/{share}/" if share else ""
-        self._missing_since: dict[tuple[str, Epoch], float] = {}
+        self._missing_since: dict[tuple[str, Epoch], tuple[int, float]] = {}
+        """Where a chain stands still, and since when."""
         self._said_at: dict[str, float] = {}
         self._reported_at = 0.0
         self._reported: Counter[str] = Counter()
@@ -123,7 +124,8 @@ class Collector:
         self._count(error.code, lane)
         if self._lane_keys.knows(lane):  # nobody can fill the store in names that nobody enrolled
             digest = hashlib.sha256(data).digest()
-            self._store.alarm(Alarm(lane, error.code, NO_EPOCH, 0, error.what, time.time_ns(), digest, data))
+            evidence = data[:MAX_MESSAGE_BYTES]
+            self._store.alarm(Alarm(lane, error.code, NO_EPOCH, 0, error.what, time.time_ns(), digest, evidence))
 
     def _confirm(self, head: Head) -> None:
         if head.digest is None:
@@ -141,13 +143,15 @@ class Collector:
 
     def _watch(self, head: Head) -> None:
         """Keep an alarm for a chain that is broken, or that has lacked something for too long."""
-        chain = (head.lane, head.epoch)
-        if not head.missing:
-            self._missing_since.pop(chain, None)
-        since = self._missing_since.setdefault(chain, time.monotonic()) if head.missing else time.monotonic()
+        chain, now = (head.lane, head.epoch), time.monotonic()
+        at, since = self._missing_since.pop(chain, (head.up_to, now))
+        if at != head.up_to:
+            since = now
+        if head.missing:
+            self._missing_since[chain] = head.up_to, since
         if head.broken:
             kind: type[CollectorError] = ChainBroken
-        elif time.monotonic() - since > MISSING_PATIENCE_S:
+        elif head.missing and now - since > MISSING_PATIENCE_S:
             kind = RecordsMissing
         else:
             return

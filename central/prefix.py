@@ -13,7 +13,7 @@ class Head:
     """The end of a lane's unbroken chain: everything up to `up_to` is there or declared given up.
 
     up_to 0: not even the epoch's first message is there. broken: the next number is there, but does not go on from
-    `digest`. missing: the next number is not there, though a later one is.
+    `digest`. missing: the next number is not there, though a later one is that is never sent ahead of its turn.
     """
 
     lane: str
@@ -26,22 +26,28 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link of a chain: the message `seq` goes on from `prev` and is called `digest`."""
+    """One link of a chain: the message `seq` goes on from `prev` and is called `digest`.
+
+    early: it declares a gap, so it may be here before messages of a lower number are sent.
+    """
 
     seq: int
     prev: bytes | None
     digest: bytes
+    early: bool = False
 
 
 def walk(head: Head, links: Iterable[Link], gap_over: Callable[[int], Link | None]) -> Head:
     """How far the chain goes on from `head`. Pure. `links` in order of seq; `gap_over(seq)` gives the end of a declared
     gap that covers seq."""
     up_to, digest = head.up_to, head.digest
+    links = iter(links)
     for link in links:
         while link.seq > up_to + 1:
             gap = gap_over(up_to + 1)
             if gap is None:
-                return replace(head, up_to=up_to, digest=digest, missing=True)
+                missing = not link.early or any(not later.early for later in links)
+                return replace(head, up_to=up_to, digest=digest, missing=missing)
             up_to, digest = gap.seq, gap.digest
         if link.seq <= up_to:
             continue

@@ -22,13 +22,15 @@ from edge.errors import (
     MessageForked,
     RecordsMissing,
     SealaneError,
+    SealError,
     StoreAddress,
     StoreFailed,
     StoreShared,
     StoreVersion,
     clean,
 )
-from edge.seal.envelope import Envelope
+from edge.record import Kind
+from edge.seal.envelope import Envelope, EpochLink, Header, parse
 
 SCHEMA_VERSION = 1
 ROWS_A_STEP = 500
@@ -174,14 +176,17 @@ class Store:
             self._keep_alarm(db, alarm)
 
     def accept_missing(self, lane: str, now_ns: int) -> list[Head]:
-        """The operator's word that what is missing of `lane` is lost for good: its newer records are confirmed again.
+        """The operator's word that what is missing next of `lane` is lost for good: what follows is confirmed again.
 
-        Returns the new heads. Each accepted hole stays in the store as an alarm.
+        Returns the new heads. In each epoch one hole is accepted, the first, and it stays in the store as an alarm.
+        Where a chain is broken by forged messages, it goes on with those that are kept as evidence: all that a receipt
+        then confirms is there, and if it is another's chain, the lane refuses it.
         """
-        with self._begin() as db:
-            epochs = list(db.scalars(sa.select(_heads.c.epoch).where(_heads.c.lane == lane)))
+        with self._begin() as db:  # the epochs in one order, or this and a collector would deadlock
+            epochs = list(db.scalars(sa.select(_heads.c.epoch).where(_heads.c.lane == lane).order_by(_heads.c.epoch)))
             heads = [self._advance(db, self._lock_head(db, lane, epoch)) for epoch in epochs]
-            return [self._accept(db, head, now_ns) for head in heads if head.missing]
+            accepted = [self._accept(db, head, now_ns) for head in heads if head.missing]
+            return accepted + [end for head in heads if head.broken and (end := self._go_round(db, head)) is not None]
 
     def heads(self) -> list[Head]:
         """The ends of all chains, as of the last commit."""
@@ -195,15 +200,15 @@ class Store:
         with self._begin() as db:
             return [(row.lane, row.epoch) for row in db.execute(sa.select(*named).distinct().order_by(*named))]
 
-    def messages(self, lane: str | None = None, epoch: Epoch | None = None) -> Iterator[Stored]:
-        """All messages, a lane's, or an epoch's, by lane, epoch and number. Read in steps, never all at once."""
+    def messages(self, lane: str | None = None, epoch: Epoch | None = None, after_seq: int = 0) -> Iterator[Stored]:
+        """All messages, a lane's, or an epoch's beyond a number, by lane, epoch and number. Read in steps."""
         columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq
         query = sa.select(*columns, _messages.c.received_ns, _messages.c.sealed).order_by(*columns).limit(ROWS_A_STEP)
         if lane is not None:
             query = query.where(_messages.c.lane == lane)
         if epoch is not None:
             query = query.where(_messages.c.epoch == epoch)
-        after = "", "", 0
+        after = lane or "", epoch or "", after_seq
         while True:
             rows = self._stored(query.where(sa.tuple_(*columns) > sa.tuple_(*after)))
             yield from rows
@@ -220,9 +225,10 @@ class Store:
     def _stored(self, query: sa.Select[Any]) -> list[Stored]:
         with self._begin() as db:
             found = [Stored(*row) for row in db.execute(query)]
-        for one in found:
-            if not isinstance(one.sealed, bytes):  # SQLite keeps text in a column of bytes
-                raise StoreFailed(f"{one.lane} {one.epoch} {one.seq} is text: somebody else wrote to this store")
+        for one in found:  # SQLite keeps text in a column of bytes or numbers
+            if not (isinstance(one.sealed, bytes) and isinstance(one.seq, int) and isinstance(one.received_ns, int)):
+                where = f"{clean(one.lane)} {clean(one.epoch)} {clean(one.seq)}"
+                raise StoreFailed(f"{where} is not of the type it must be: somebody else wrote to this store")
         return found
 
     def alarms(self) -> list[Alarm]:
@@ -254,6 +260,8 @@ class Store:
         named = _of(_messages, chain.lane, chain.epoch) & _messages.c.seq.in_([one.header.seq for one in envelopes])
         rows = db.execute(sa.select(_messages.c.seq, _messages.c.digest).where(named))
         known: dict[int, bytes] = {row.seq: row.digest for row in rows}
+        others = self._other_epochs(db, chain)
+        ends = {link.head for link in others.values() if link and f"{link.epoch:016x}" == chain.epoch}
         outcomes, fresh = [], []
         for envelope in envelopes:
             header = envelope.header
@@ -267,8 +275,10 @@ class Store:
                 outcomes.append(Outcome.STORED)
                 known[header.seq] = envelope.digest
                 fresh.append(_row(envelope, now_ns))
+                if header.prev in ends:  # nothing but that other epoch may go on from there
+                    self._alarm(db, MessageForked, envelope, now_ns)
                 unlinked = header.seq == 1 and header.prev is None and header.epoch not in announced
-                if unlinked and self._has_other_epoch(db, chain.lane, chain.epoch):
+                if unlinked and None in others.values():
                     self._alarm(db, EpochUnlinked, envelope, now_ns)
         if fresh:
             db.execute(_messages.insert(), fresh)
@@ -290,7 +300,8 @@ class Store:
         return end
 
     def _links_after(self, db: sa.Connection, head: Head) -> Iterator[Link]:
-        query = sa.select(_messages.c.seq, _messages.c.prev, _messages.c.digest).order_by(_messages.c.seq)
+        early = (_messages.c.kind == Kind.GAP).label("early")
+        query = sa.select(_messages.c.seq, _messages.c.prev, _messages.c.digest, early).order_by(_messages.c.seq)
         after, more = head.up_to, True
         while more:
             here = query.where(_of(_messages, head.lane, head.epoch) & (_messages.c.seq > after)).limit(ROWS_A_STEP)
@@ -300,17 +311,38 @@ class Store:
             after = rows[-1].seq if rows else after
 
     def _accept(self, db: sa.Connection, head: Head, now_ns: int) -> Head:
-        while head.missing:
-            following = next(self._links_after(db, head))
-            what = f"{head.up_to + 1} to {following.seq - 1} never came; the operator accepted that"
-            self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, following.seq, what, now_ns))
-            resumed = Head(head.lane, head.epoch, following.seq - 1, following.prev)
-            head = self._advance(db, resumed)
-        return head
+        """Go on behind what is missing. It ends at a message that is sent in its turn: what has a lower number was sent
+        before. A declared gap proves nothing of the kind, and what is missing further on may still be on its way."""
+        following = next(link for link in self._links_after(db, head) if not link.early)
+        what = f"{head.up_to + 1} to {following.seq - 1} never came, or were given up; the operator accepted that"
+        self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, following.seq, what, now_ns))
+        return self._advance(db, Head(head.lane, head.epoch, following.seq - 1, following.prev))
 
-    def _has_other_epoch(self, db: sa.Connection, lane: str, epoch: Epoch) -> bool:
-        query = sa.select(_heads.c.epoch).where((_heads.c.lane == lane) & (_heads.c.epoch != epoch))
-        return db.scalar(query.limit(1)) is not None
+    def _go_round(self, db: sa.Connection, head: Head) -> Head | None:
+        """Go on with the first message whose chain leads back, over those kept as forks, to one that was confirmed."""
+        forks = (_alarms.c.code == MessageForked.code) & _alarms.c.evidence.is_not(None)
+        query = sa.select(_alarms.c.digest, _alarms.c.evidence).where(_of(_alarms, head.lane, head.epoch) & forks)
+        kept = {row.digest: header for row in db.execute(query) if (header := _header_of(row.evidence)) is not None}
+        for following in self._links_after(db, head):
+            seq = following.seq - 1
+            digest: bytes | EpochLink | None = following.prev
+            while isinstance(digest, bytes) and digest in kept and kept[digest].seq == seq:
+                seq, digest = seq - 1, kept[digest].prev
+            if seq < following.seq - 1 and seq <= head.up_to and digest == self._digest(db, head, seq):
+                return self._advance(db, Head(head.lane, head.epoch, following.seq - 1, following.prev))
+        return None
+
+    def _digest(self, db: sa.Connection, head: Head, seq: int) -> bytes | None:
+        query = sa.select(_messages.c.digest).where(_of(_messages, head.lane, head.epoch) & (_messages.c.seq == seq))
+        digest: bytes | None = db.scalar(query)
+        return digest
+
+    def _other_epochs(self, db: sa.Connection, chain: Head) -> dict[Epoch, EpochLink | None]:
+        """The other epochs of a lane, each with what its first message goes on from, None if nothing is known of it."""
+        first = (_messages.c.lane == _heads.c.lane) & (_messages.c.epoch == _heads.c.epoch) & (_messages.c.seq == 1)
+        others = (_heads.c.lane == chain.lane) & (_heads.c.epoch != chain.epoch)
+        query = sa.select(_heads.c.epoch, _messages.c.sealed).join_from(_heads, _messages, first, isouter=True)
+        return {Epoch(row.epoch): link_of(row.sealed) for row in db.execute(query.where(others))}
 
     def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
         header, epoch = envelope.header, epoch_of(envelope)
@@ -331,6 +363,19 @@ class Store:
 
 def epoch_of(envelope: Envelope) -> Epoch:
     return Epoch(f"{envelope.header.epoch:016x}")
+
+
+def link_of(sealed: bytes | None) -> EpochLink | None:
+    """The end of another epoch that a message goes on from, None if there is none, or it is no message any more."""
+    header = _header_of(sealed)
+    return header.prev if header is not None and isinstance(header.prev, EpochLink) else None
+
+
+def _header_of(sealed: bytes | None) -> Header | None:
+    try:
+        return parse(sealed).header if isinstance(sealed, bytes) else None
+    except SealError:
+        return None
 
 
 def _row(envelope: Envelope, now_ns: int) -> dict[str, Any]:

@@ -127,6 +127,14 @@ def test_a_new_epoch_without_a_link_is_an_alarm_if_the_lane_was_known(store: Sto
     assert [alarm.code for alarm in store.alarms()] == [EpochUnlinked.code]
 
 
+def test_the_first_epoch_of_a_lane_may_come_with_or_after_the_one_that_follows_it(store: Store) -> None:
+    first = chain(3, epoch=2)
+    second = chain(2, epoch=1, link=EpochLink(2, first[-1].digest))
+    store.add(chain(2, epoch=4, link=EpochLink(1, second[-1].digest)), 1)
+    store.add([*first, *second], 2)
+    assert not store.alarms()
+
+
 def test_lanes_do_not_touch_each_other(store: Store) -> None:
     _, heads = store.add(chain(3, lane="lane-2") + TEN[1:3] + chain(1, lane="lane-3"), 1)
     assert [(head.lane, head.up_to) for head in heads] == [("lane-1", 0), ("lane-2", 3), ("lane-3", 1)]
@@ -135,10 +143,67 @@ def test_lanes_do_not_touch_each_other(store: Store) -> None:
 def test_the_operator_can_accept_what_is_lost_for_good_and_the_alarm_stays(store: Store) -> None:
     store.add(TEN[4:6] + TEN[8:], 1)
     (head,) = store.accept_missing("lane-1", 2)
+    assert (head.up_to, head.digest, head.missing) == (6, TEN[5].digest, True)  # 7 and 8 may be on their way
+    (head,) = store.accept_missing("lane-1", 3)
     assert (head.up_to, head.digest, head.missing) == (10, TEN[-1].digest, False)
     assert [alarm.seq for alarm in store.alarms()] == [5, 9]
     assert store.heads()[0].up_to == 10
     assert store.accept_missing("lane-1", 3) == []
+
+
+def test_a_declared_gap_which_is_sent_ahead_of_its_number_shows_nothing_to_be_missing(store: Store) -> None:
+    (declared,) = extend(after(TEN), [GapRecord(4, 6, 3, "outbox-full", TEN[5].digest)])
+    _, heads = store.add([*TEN[:3], declared, *TEN[6:8]], 1)
+    assert (heads[0].up_to, heads[0].missing) == (8, False)
+    assert store.accept_missing("lane-1", 2) == []
+    _, heads = store.add(extend(after([declared]), [CHECKPOINT]), 3)
+    assert (heads[0].up_to, heads[0].missing) == (8, True)
+
+
+def test_accepting_confirms_nothing_that_a_lane_still_has_behind_a_gap_sent_ahead(store: Store) -> None:
+    """A store restored from a back-up lacks 3; the lane gave up 4 to 6, said so ahead of its turn, and has 9 and 10."""
+    (declared,) = extend(after(TEN), [GapRecord(4, 6, 3, "outbox-full", TEN[5].digest)])
+    store.add([*TEN[:2], declared, *TEN[6:8]], 1)
+    (head,) = store.accept_missing("lane-1", 2)
+    assert (head.up_to, head.digest) == (8, TEN[7].digest)
+    assert store.accept_missing("lane-1", 3) == []
+
+
+def test_an_epoch_that_goes_on_after_another_has_followed_it_is_a_fork(store: Store) -> None:
+    store.add(TEN[:8], 1)
+    store.add(chain(2, epoch=2, link=EpochLink(1, TEN[7].digest)), 2)
+    assert not store.alarms()
+    store.add(TEN[8:], 3)
+    (alarm,) = store.alarms()
+    assert (alarm.code, alarm.epoch, alarm.seq, alarm.evidence) == (MessageForked.code, E1, 9, TEN[8].data)
+
+
+def test_the_operator_can_go_round_forged_messages_over_the_true_ones_kept_as_evidence(store: Store) -> None:
+    forged = extend(after(TEN[:4]), [CHECKPOINT, CHECKPOINT])
+    store.add([*TEN[:4], *forged], 1)
+    _, heads = store.add(TEN[4:], 2)
+    assert (heads[0].up_to, heads[0].broken) == (6, True)
+    (head,) = store.accept_missing("lane-1", 3)
+    assert (head.up_to, head.digest, head.broken) == (10, TEN[-1].digest, False)
+    assert [alarm.code for alarm in store.alarms()] == [MessageForked.code] * 2
+
+
+def test_a_forged_message_ahead_is_gone_round_too(store: Store) -> None:
+    forged = extend(ChainState(1, 6, bytes(32)), [CHECKPOINT])
+    store.add([*TEN[:4], *forged], 1)
+    _, heads = store.add(TEN[4:], 2)
+    assert (heads[0].up_to, heads[0].broken) == (5, True)
+    (head,) = store.accept_missing("lane-1", 3)
+    assert (head.up_to, head.digest, head.broken) == (10, TEN[-1].digest, False)
+
+
+def test_nothing_is_gone_round_if_a_message_on_the_way_is_not_here(store: Store) -> None:
+    forged = extend(after(TEN[:4]), [CHECKPOINT, CHECKPOINT])
+    store.add([*TEN[:4], *forged], 1)
+    _, heads = store.add(TEN[5:], 2)  # the true number 5 never came
+    assert heads[0].broken
+    assert store.accept_missing("lane-1", 3) == []
+    assert store.heads()[0].up_to == 6
 
 
 def test_a_lane_cannot_fill_the_store_with_alarms_of_one_kind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +262,18 @@ def test_text_in_place_of_a_message_is_an_error_of_the_store(store: Store, tmp_p
         list(store.messages())
     with pytest.raises(StoreFailed, match="somebody else wrote"):
         store.received()
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute("UPDATE messages SET sealed = x'00', received_ns = 'noon' WHERE seq = 4")
+    with pytest.raises(StoreFailed, match="somebody else wrote"):
+        list(store.messages())
+
+
+def test_a_damaged_message_of_another_epoch_does_not_keep_a_store_from_adding(store: Store, tmp_path: Path) -> None:
+    store.add(TEN, 1)
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute("UPDATE messages SET sealed = 'no bytes' WHERE seq = 1")
+    outcomes, _ = store.add(chain(1, epoch=2, link=EpochLink(1, TEN[-1].digest)), 2)
+    assert outcomes == [Outcome.STORED]
 
 
 def test_a_store_of_another_version_is_refused(store: Store, tmp_path: Path) -> None:
