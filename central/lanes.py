@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import logging
+import math
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from edge.errors import (
     MessageAltered,
     MessageMoved,
     OptionMissing,
+    PolicyMalformed,
     SealError,
     TrustError,
     TrustMissing,
@@ -35,6 +37,8 @@ RESCAN_S = 2.0
 REFRESH_S = 60.0
 HASTE_S = 2.0
 """So soon again for a message that names an edition not seen yet: lanes may hear of it first."""
+RESTS, LONGEST_REST_S = 9.0, 600.0
+"""So many times as long as it took is a source left alone: one that is slow or dead must not hold a collector up."""
 FILE_NAME = re.compile(r"([a-z0-9][a-z0-9-]{0,31})(\.[^.]{1,64})?\.pub")
 MAX_KEYS = 10_000
 
@@ -52,7 +56,7 @@ class LaneKeys(Protocol):
         """Whether a lane of that name is enrolled."""
 
     def enrolled(self) -> Collection[str]:
-        """The lanes that have a key to sign with now."""
+        """The lanes that have a key, even one that counts no more: something of each was to be heard."""
 
     def epochs(self, lane: str) -> Collection[int]:
         """Epochs that the owner announced to begin without a link."""
@@ -118,20 +122,22 @@ class PolicyKeys:
     """The owner's policy: a message is judged by the edition that it names, a revocation by the newest.
 
     Refreshes itself now and then; trouble with that is logged, and the last verified policy counts. Raises TrustMissing
-    at the start if none was ever verified.
+    at the start if none was ever verified. archive: the owner's word counts though it is no longer fresh.
     """
 
-    def __init__(self, trust: Trust, carries: Carrier) -> None:
+    def __init__(self, trust: Trust, carries: Carrier, *, archive: bool = False) -> None:
         self._trust = trust
         self._carrier = carries
+        self._archive = archive
         self._editions: dict[int, Policy | None] = {}
-        self._refreshed_at = 0.0
+        self._refreshed_at = self._missed_at = -math.inf
+        self._took_s = 0.0
         self._refresh()
         _ = trust.policy
 
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         header, received = message.header, at(received_ns)
-        if header.trust_version > self._trust.version:
+        if header.trust_version > self._trust.version and self.knows(header.lane):
             self._refresh_after(HASTE_S)
         edition = self.edition(header.trust_version)
         if edition is None:
@@ -143,8 +149,7 @@ class PolicyKeys:
         return lane in self._newest.lanes
 
     def enrolled(self) -> Collection[str]:
-        now, newest = datetime.datetime.now(datetime.UTC), self._newest
-        return [lane for lane in newest.lanes if newest.lane_keys_at(lane, now)]
+        return [name for name, lane in self._newest.lanes.items() if lane.keys]
 
     def epochs(self, lane: str) -> Collection[int]:
         enrolled = self._newest.lanes.get(lane)
@@ -155,13 +160,34 @@ class PolicyKeys:
         if version == self._newest.version:
             return self._trust.policy
         if version not in self._editions and 0 < version < self._trust.version:
+            fetch, began = self._rested(self._missed_at, HASTE_S), time.monotonic()
             try:
-                data = self._trust.target(f"policy/{version}")
+                data = self._trust.target(_edition(version), fetch=fetch)
                 self._editions[version] = None if data is None else parse_policy(data)
-            except TrustError as error:
+            except PolicyMalformed as error:
                 logs.error(log, error, logging.WARNING)
-                return None
+                self._editions[version] = None  # an edition never changes
+            except TrustError as error:
+                if fetch:
+                    logs.error(log, error, logging.WARNING)
+                    self._missed_at = self._ended(began)
         return self._editions.get(version)
+
+    def had_revoked(self, key: PublicKey, by: datetime.datetime) -> bool:
+        """Whether an edition that was issued by then says that the key is revoked then."""
+        if not self._newest.revokes(key, by):
+            return False
+        editions = (self.edition(version) for version in range(self._trust.version, 0, -1))
+        return any(one is not None and one.issued <= by and one.revokes(key, by) for one in editions)
+
+    def silence(self) -> str | None:
+        """What there is to be said of an owner's word that is no longer fresh; None if it is."""
+        policy, until = self._trust.policy, self._trust.fresh_until
+        if until is not None and datetime.datetime.now(datetime.UTC) < until:
+            return None
+        ended = "" if until is None else f", fresh until {until:%Y-%m-%d}"
+        said = f"The owner's word is policy {policy.version} of {policy.issued:%Y-%m-%d}{ended}."
+        return f"{said} What the owner said later, revocations too, is not known here."
 
     @property
     def _newest(self) -> Policy:
@@ -169,26 +195,42 @@ class PolicyKeys:
         return self._trust.policy
 
     def _refresh_after(self, seconds: float) -> None:
-        if time.monotonic() - self._refreshed_at >= seconds:
+        if self._rested(self._refreshed_at, seconds):
             self._refresh()
 
     def _refresh(self) -> None:
-        self._refreshed_at = time.monotonic()
+        began = time.monotonic()
         try:
-            self._trust.refresh(self._carrier, datetime.datetime.now(datetime.UTC))
+            self._trust.refresh(self._carrier, datetime.datetime.now(datetime.UTC), archive=self._archive)
+            self._trust.target(_edition(self._trust.version))  # kept, for when it is no longer the newest
         except TrustError as error:
             logs.error(log, error, logging.WARNING)
+        self._refreshed_at = self._ended(began)
+
+    def _ended(self, began: float) -> float:
+        now = time.monotonic()
+        self._took_s = now - began
+        return now
+
+    def _rested(self, since: float, seconds: float) -> bool:
+        return time.monotonic() - since >= max(seconds, min(RESTS * self._took_s, LONGEST_REST_S))
+
+
+def _edition(version: int) -> str:
+    return f"policy/{version}"
 
 
 def at(utc_ns: int) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(utc_ns / 1e9, datetime.UTC)
 
 
-def open_lane_keys(lanes: Path | None, trust: str | None, root: Path | None, state: Path) -> LaneKeys:
+def open_lane_keys(
+    lanes: Path | None, trust: str | None, root: Path | None, state: Path, *, archive: bool = False
+) -> LaneKeys:
     """The keys that a central program was told to go by: a folder, or the owner's policy.
 
-    trust: where the repository is; root: file with its first root metadata; state: folder for what was verified. Raises
-    OptionMissing, KeyFileError, TrustError.
+    trust: where the repository is; root: file with its first root metadata; state: folder for what was verified;
+    archive: nobody keeps the repository fresh any more. Raises OptionMissing, KeyFileError, TrustError.
     """
     if lanes is not None and trust is None:
         return KeyDirectory(lanes)
@@ -198,7 +240,7 @@ def open_lane_keys(lanes: Path | None, trust: str | None, root: Path | None, sta
         except OSError as error:
             raise TrustMissing(f"cannot read {root}: {error.strerror}") from error
         folder = state.expanduser() / hashlib.sha256(first).hexdigest()[:16]
-        return PolicyKeys(Trust(folder, first), carrier(trust))
+        return PolicyKeys(Trust(folder, first), carrier(trust), archive=archive)
     raise OptionMissing("say whose signatures count: --lanes FOLDER, or --trust SOURCE with --root FILE")
 
 

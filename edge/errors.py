@@ -417,7 +417,10 @@ class TrustRefused(TrustError):
 
 class TrustExpired(TrustError):
     code = "TRUST-03"
-    hint = "The owner must sign again (`sealane authority sign`); until then records are sealed for the same readers."
+    hint = (
+        "The owner must sign again (`sealane authority sign`); until then records are sealed for the same readers. "
+        "An old store that nobody signs for any more: `sealane audit --archive`."
+    )
     retryable = True
 
 

@@ -17,7 +17,7 @@ from typing import IO
 
 from pydantic import AwareDatetime, ValidationError
 from tuf.api import exceptions as tuf
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Targets  # type: ignore[attr-defined]
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
@@ -55,7 +55,7 @@ class Trust:
             self._kept = _Kept.model_validate_json(_read(directory / "state.json") or b"{}")
         except (OSError, ValidationError) as error:
             raise TrustMissing(f"cannot use the trust directory {directory}") from error
-        self._fresh: Updater | None = None
+        self._client: Updater | None = None
         self._policy = parse_policy(self._policy_data) if self._policy_data else None
 
     @property
@@ -74,19 +74,27 @@ class Trust:
         """Whether the owner has been silent for too long: the policy still counts, but somebody must look."""
         return self._kept.expires is None or now >= self._kept.expires
 
-    def refresh(self, carrier: Carrier, now: datetime.datetime) -> bool:
+    @property
+    def fresh_until(self) -> datetime.datetime | None:
+        """From when on it is `expired`; None if nothing was ever verified."""
+        return self._kept.expires
+
+    def refresh(self, carrier: Carrier, now: datetime.datetime, *, archive: bool = False) -> bool:
         """Verify what `carrier` brings; True if the policy is another one now.
+
+        archive: take metadata that expired too, for those who judge what was. A lane or a collector never does: with it
+        whoever carries the files could keep the owner's newer word away for ever.
 
         Raises TrustClock, TrustUnreachable, TrustExpired, TrustRefused, PolicyMalformed, TrustUnkept; then what was in
         force still is.
         """
+        updater = self._client = self._updater(carrier, archive=archive)
         if self._kept.floor is not None and now < self._kept.floor:
             then = f"{self._kept.floor:%Y-%m-%d %H:%M}"
             raise TrustClock(f"the clock says {now:%Y-%m-%d %H:%M}, and it has been {then} before")
-        updater = self._updater(carrier)
         with _translated():
             updater.refresh()
-        data = self._target(updater, CURRENT_POLICY)
+        data = self.target(CURRENT_POLICY)
         if data is None:
             raise TrustRefused("the owner's repository names no policy")
         policy = parse_policy(data)
@@ -96,7 +104,7 @@ class Trust:
         kept = _Kept(floor=now, expires=_expiry(self._directory / "metadata"))
         write_whole(self._directory / "policy.json", data)
         write_whole(self._directory / "state.json", kept.model_dump_json().encode())
-        self._kept, self._policy, self._policy_data, self._fresh = kept, policy, data, updater
+        self._kept, self._policy, self._policy_data = kept, policy, data
         return changed
 
     def asks_for(self, name: str) -> bool:
@@ -113,16 +121,27 @@ class Trust:
         except tuf.RepositoryError:  # damaged: `refresh` says so, and asks for nothing
             return 0
 
-    def target(self, name: str) -> bytes | None:
-        """A file that the owner signed (a certificate, a model), as of the last `refresh`; None if there is none.
+    def target(self, name: str, *, fetch: bool = True) -> bytes | None:
+        """A file that the owner signed (a certificate, a model) by the metadata verified last; None if there is none.
 
-        Raises TrustMissing without a refresh, TrustUnreachable, TrustRefused.
+        It is kept here once it was asked for. fetch: else ask the carrier of the last `refresh`, even of one that
+        failed. Raises TrustMissing without any, TrustUnreachable, TrustRefused.
         """
-        if self._fresh is None:
+        listing = self._directory / "metadata" / "targets.json"
+        if self._client is None or not listing.exists():
             raise TrustMissing("nothing was refreshed yet")
-        return self._target(self._fresh, name)
+        with _translated():
+            info = Metadata[Targets].from_bytes(listing.read_bytes()).signed.targets.get(name)
+            if info is None:
+                return None
+            if info.length > MAX_TARGET_BYTES:
+                raise TrustRefused(f"{name} has {info.length} bytes, more than {MAX_TARGET_BYTES}")
+            path = self._client.find_cached_target(info)
+            if path is None and not fetch:
+                raise TrustUnreachable(f"{name} is not kept here")
+            return Path(path or self._client.download_target(info)).read_bytes()
 
-    def _updater(self, carrier: Carrier) -> Updater:
+    def _updater(self, carrier: Carrier, *, archive: bool) -> Updater:
         config = UpdaterConfig(
             max_root_rotations=MAX_ROOT_ROTATIONS,
             max_delegations=1,
@@ -135,24 +154,20 @@ class Trust:
         with _translated():
             for folder in (metadata, targets):
                 folder.mkdir(mode=0o700, exist_ok=True)
-            return _Client(
+            client = _Client(
                 str(metadata), "metadata/", str(targets), "targets/", _Fetcher(carrier), config, bootstrap=self._root
             )
-
-    @staticmethod
-    def _target(updater: Updater, name: str) -> bytes | None:
-        with _translated():
-            info = updater.get_targetinfo(name)
-            if info is None:
-                return None
-            if info.length > MAX_TARGET_BYTES:
-                raise TrustRefused(f"{name} has {info.length} bytes, more than {MAX_TARGET_BYTES}")
-            path = updater.find_cached_target(info) or updater.download_target(info)
-            return Path(path).read_bytes()
+            if archive:
+                client.forget_the_time()
+            return client
 
 
 class _Client(Updater):
     """python-tuf's client, with a copy of the newest root in place of a symbolic link: a confined lane makes none."""
+
+    def forget_the_time(self) -> None:
+        """Judge the metadata's dates by a time before all of them."""
+        self._trusted_set.reference_time = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
     def _update_root_symlink(self) -> None:
         newest = Path(self._dir, "root_history", f"{self._trusted_set.root.version}.root.json")
@@ -207,7 +222,7 @@ def _read(path: Path) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file, whole or not at all, readable by the service only. TrustUnkept."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # two programs may keep their trust in one folder
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(content)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from central.audit import REVOKED_READER, UNNAMED_READER, Audit, Heard
 from central.lanes import KeyDirectory, PolicyKeys, admit, open_lane_keys
 from central.repository import Repository
 from edge.carrier import DirectoryCarrier, RetainedCarrier
-from edge.errors import KeyFileError, LaneForeign, OptionMissing, TrustMissing
+from edge.errors import KeyFileError, LaneForeign, OptionMissing, TrustExpired, TrustMissing
 from edge.policy import Lane, LaneKey, Recipient, Revocation
 from edge.seal import envelope
 from edge.seal.envelope import Sealer
@@ -102,11 +103,56 @@ def test_an_older_edition_that_makes_no_sense_any_more_names_no_key(tmp_path: Pa
     admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
 
 
-def test_the_lanes_that_may_sign_now_are_the_enrolled_ones(tmp_path: Path, owner: Repository) -> None:
+def test_a_lane_counts_as_enrolled_until_its_last_key_is_taken_out(tmp_path: Path, owner: Repository) -> None:
     over = Lane(keys=(LaneKey(key=signing_key(name="other").public, until=_now() - DAY),))
-    owner.edit(lanes={**owner.draft.lanes, "lane-2": over})
+    owner.edit(
+        lanes={**owner.draft.lanes, "lane-2": over, "lane-3": Lane(keys=())},
+        revoked=(Revocation(kid=signing_key().public.kid.hex(), at=_now() - DAY),),
+    )
     sign(owner)
-    assert list(policy_keys(tmp_path, owner).enrolled()) == ["lane-1"]
+    assert list(policy_keys(tmp_path, owner).enrolled()) == ["lane-1", "lane-2"]
+
+
+LONG_AGO = datetime.timedelta(days=31)
+
+
+def test_an_owner_who_fell_silent_is_judged_by_what_was_verified_whoever_starts_anew(
+    tmp_path: Path, owner: Repository
+) -> None:
+    owner.edit(aim_picture=True)
+    sign(owner)
+    policy_keys(tmp_path, owner)
+    owner.freshen(FileSigner(signing_key(name="online")), _now() - LONG_AGO)
+    keys = policy_keys(tmp_path, owner)  # the source answers, with what is no longer fresh
+    for version in (1, 2):
+        admit("lane-1", message(version=version).data, keys, NOW.utc_ns)
+
+
+def test_only_who_asks_for_an_archive_takes_a_word_that_is_no_longer_fresh_and_is_told_so(
+    tmp_path: Path, owner: Repository
+) -> None:
+    owner.freshen(FileSigner(signing_key(name="online")), _now() - LONG_AGO)
+    with pytest.raises(TrustMissing):
+        policy_keys(tmp_path, owner)
+    trust = Trust(tmp_path / "archive", owner.root_bytes)
+    keys = PolicyKeys(trust, DirectoryCarrier(owner.published), archive=True)
+    admit("lane-1", message().data, keys, NOW.utc_ns)
+    ended = _now() - LONG_AGO + datetime.timedelta(days=30)
+    assert f"policy 1 of {_now():%Y-%m-%d}, fresh until {ended:%Y-%m-%d}" in (keys.silence() or "")
+    assert trust.expired(_now())
+    with pytest.raises(TrustExpired):
+        trust.refresh(DirectoryCarrier(owner.published), _now())
+    owner.freshen(FileSigner(signing_key(name="online")), _now())
+    assert PolicyKeys(trust, DirectoryCarrier(owner.published), archive=True).silence() is None
+
+
+def test_an_archive_is_signed_by_the_owner_all_the_same(tmp_path: Path, owner: Repository) -> None:
+    targets = owner.published / "metadata" / "targets.json"
+    targets.write_bytes(
+        targets.read_bytes().replace(b'"version": 1', b'"version": 2').replace(b'"version":1', b'"version":2')
+    )
+    with pytest.raises(TrustMissing):
+        PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), DirectoryCarrier(owner.published), archive=True)
 
 
 def test_a_lane_whose_clock_is_behind_the_owners_is_heard(tmp_path: Path, owner: Repository) -> None:
@@ -136,22 +182,74 @@ def test_an_edition_not_heard_of_yet_is_looked_for_at_once(
     tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("central.lanes.HASTE_S", 0)
+    monkeypatch.setattr("central.lanes.RESTS", 0)
     keys = policy_keys(tmp_path, owner)
     owner.edit(aim_picture=True)
     sign(owner)
     admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
 
 
+class Dead:
+    """A source that stopped answering, and takes its time for that."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.asked = 0
+        self._clock = clock
+
+    def fetch(self, name: str) -> None:
+        self.asked += 1
+        self._clock[0] += 10
+        raise OSError("timed out")
+
+
+def test_messages_that_name_an_edition_nobody_has_do_not_keep_a_collector_asking_a_dead_source(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner.edit(aim_picture=True)
+    sign(owner)
+    policy_keys(tmp_path, owner)
+    clock = [0.0]
+    monkeypatch.setattr("central.lanes.time.monotonic", lambda: clock[0])
+    source = Dead(clock)
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), source)
+    assert source.asked == 1
+    for version, times in ((99, 1), (99, 1), (1, 2), (1, 2)):  # a new edition, and an old one that was never asked for
+        with pytest.raises(LaneForeign):
+            admit("lane-1", message(version=version).data, keys, NOW.utc_ns)
+        assert source.asked == times
+    admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
+    clock[0] += 91
+    with pytest.raises(LaneForeign):
+        admit("lane-1", message(version=99).data, keys, NOW.utc_ns)
+    assert source.asked == 3
+
+
+def test_a_lane_that_nobody_enrolled_makes_nobody_ask(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.lanes.HASTE_S", 0)
+    monkeypatch.setattr("central.lanes.RESTS", 0)
+    keys = policy_keys(tmp_path, owner)
+    by = Sealer("lane-9", FileSigner(signing_key()), (recipient_key().public,), 9, lambda: NOW.utc_ns)
+    owner.edit(aim_picture=True)
+    sign(owner)
+    with pytest.raises(LaneForeign):
+        admit("lane-9", by.seal(READ, 1, 1, None).data, keys, NOW.utc_ns)
+    assert keys.edition(2) is None
+
+
 def test_what_was_verified_once_counts_while_nobody_carries_it(tmp_path: Path, owner: Repository) -> None:
     policy_keys(tmp_path, owner)
     keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), RetainedCarrier())
     admit("lane-1", message().data, keys, NOW.utc_ns)
-    owner.edit(aim_picture=True)
-    sign(owner)
+    for _ in range(2):
+        owner.edit(aim_picture=not owner.draft.aim_picture)
+        sign(owner)
     policy_keys(tmp_path, owner)
     keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), RetainedCarrier())
-    with pytest.raises(LaneForeign):  # an older edition can't be had: refused, and sent again by the lane
-        admit("lane-1", message(version=1).data, keys, NOW.utc_ns)
+    admit("lane-1", message(version=1).data, keys, NOW.utc_ns)
+    with pytest.raises(LaneForeign):  # nobody here ever had that edition: refused, and sent again by the lane
+        admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
     with pytest.raises(TrustMissing):
         PolicyKeys(Trust(tmp_path / "fresh", owner.root_bytes), RetainedCarrier())
 
@@ -174,3 +272,37 @@ def test_another_lanes_key_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "lane-1.pub").write_text(signing_key(name="other").public.pem())
     with pytest.raises(LaneForeign):
         admit("lane-1", message().data, KeyDirectory(tmp_path), 0)
+
+
+def test_a_reader_counts_as_unnamed_thirty_days_after_an_edition_revoked_it_whatever_edition_is_named(
+    tmp_path: Path,
+) -> None:
+    signers = {name: FileSigner(signing_key(name=name)) for name in ("root", "targets", "online")}
+    revoked_at = _now() - 400 * DAY
+    readers = [recipient_key(name=name) for name in ("owner", "escrow", "integrator")]
+    owner = Repository.create(
+        tmp_path / "owner", [signers["root"]], 1, signers["targets"].public, signers["online"].public, revoked_at
+    )
+    owner.edit(
+        recipients=tuple(Recipient(key=one.public) for one in readers),
+        lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),))},
+    )
+    owner.publish(signers["targets"], signers["online"], revoked_at)
+    owner.edit(revoked=(Revocation(kid=readers[2].public.kid.hex(), at=revoked_at - 300 * DAY),))
+    owner.publish(signers["targets"], signers["online"], revoked_at)
+    owner.edit(aim_picture=True)
+    sign(owner)
+    keys = policy_keys(tmp_path, owner)
+
+    def found(days: int, version: int = 1, names: int = 3) -> list[str]:
+        sealed_ns = int((revoked_at + days * DAY).timestamp()) * 1_000_000_000
+        to = tuple(one.public for one in readers[:names])
+        message = Sealer("lane-1", FileSigner(signing_key()), to, version, lambda: sealed_ns).seal(READ, 1, 1, None)
+        audit = Audit(keys, from_start=True)
+        audit.take(Heard("lane-1", message.data))
+        return [problem.what for report in audit.reports() for problem in report.problems if report.epoch[-1:] == "1"]
+
+    assert found(29) == []
+    assert found(31) == [REVOKED_READER]
+    assert found(31, names=2) == []
+    assert found(31, version=2) == [UNNAMED_READER]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,11 +65,11 @@ def test_a_disk_that_takes_nothing_is_a_fault_and_the_policy_in_force_is_kept(
     first = watch.step(NOW)
     owner.edit(aim_picture=True)
     owner.publish(TARGETS, ONLINE, NOW)
-    (tmp_path / "trust" / f"{file}.part").mkdir()
+    (tmp_path / "trust" / f"{file}.{os.getpid()}.part").mkdir()
     refused = watch.step(NOW)
     assert refused.fault == TrustUnkept.code
     assert refused.sealer == first.sealer
-    (tmp_path / "trust" / f"{file}.part").rmdir()
+    (tmp_path / "trust" / f"{file}.{os.getpid()}.part").rmdir()
     assert watch.step(NOW).fault is None
 
 

@@ -33,7 +33,7 @@ from edge.errors import (
 from edge.policy import Collector, Lane, LaneKey, Policy, Recipient, Revocation, parse_policy
 from edge.seal.keys import KeyType, PublicKey
 from edge.seal.signer import FileSigner
-from edge.trust import Trust
+from edge.trust import Trust, write_whole
 from tests.sealing import recipient_key, signing_key
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -521,6 +521,24 @@ def test_a_policy_survives_its_coding(owner: Repository) -> None:
     policy = owner.policy
     assert policy is not None
     assert parse_policy(policy.to_json()) == policy
+
+
+def test_two_programs_with_one_folder_do_not_write_into_each_others_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, kept = os.fsync, tmp_path / "policy.json"
+
+    def fsync(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", real)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            write_whole(kept, b"B" * 10)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_whole(kept, b"A" * 100)
+    assert kept.read_bytes() == b"A" * 100
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize("junk", [b"not json", b"[]", b'{"floor": "yesterday"}'])
