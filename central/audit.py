@@ -1,14 +1,16 @@
 """`sealane audit`: proves, per lane and epoch, that nothing is missing: from a collector's store, or from a capture.
 
 Every number is there or declared given up, the chain is unbroken from the epoch's first message on, epochs are linked
-or announced, each signature holds under the policy of its time, and nobody can read whom that policy did not name.
+or announced, each signature holds under the policy of its time, and nobody can read whom that policy did not name or
+whom the owner revoked long before.
 """
 
+import datetime
 import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -19,12 +21,11 @@ import typer
 from central import options
 from central.lanes import LEAVES, LaneKeys, PolicyKeys, admit, at, open_lane_keys
 from central.prefix import Epoch
-from central.store import Store
-from edge.errors import CaptureMalformed, ChainBroken, CollectorError, MessageForked, SealError
+from central.store import Store, epoch_of, link_of
+from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked
 from edge.mqtt import split
-from edge.seal import envelope
 from edge.seal.chain import ChainVerifier, Finding
-from edge.seal.envelope import Envelope, EpochLink
+from edge.seal.envelope import Envelope
 
 MAX_LINE_BYTES = 128 * 1024
 STORE_WINDOW = 1 << 14
@@ -35,16 +36,24 @@ PROBLEMS = {
     Finding.UNLINKED_EPOCH: "the epoch does not go on from what is here: another one, or an end, may have vanished",
 }
 NOTHING_HERE = "the lane is enrolled, and no message of it is here"
+NO_EPOCH_HERE = "the owner announced the epoch, and no message of it is here"
+MISPLACED = "kept under another number or epoch than it was signed with"
+OLDER_POLICY = "sealed under an older policy than a message before it"
 UNNAMED_READER = "sealed for a reader whom the policy of that time does not name"
+REVOKED_READER = "sealed for a reader whom the owner had revoked more than 30 days before"
+GRACE = datetime.timedelta(days=30)
+"""So long a lane may seal by a policy that a newer one replaced: as long as it may go without the owner's word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One message as it was stored or captured. received_ns: UTC, None if it is not known."""
+    """One message as it was stored or captured. received_ns: UTC, None if it is not known; kept_as: the epoch and
+    number that a store has it under."""
 
     lane: str
     sealed: bytes
     received_ns: int | None = None
+    kept_as: tuple[Epoch, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,8 @@ class EpochReport:
     """What was found of one epoch.
 
     declared: how many numbers were given up and declared; last: the highest number, sealed at last_ns; head: its
-    digest, which a box that follows this one begins with (docs/wire-format.md).
+    digest, which a box that follows this one begins with (docs/wire-format.md); awaited: first and last of the runs
+    that are not here yet, since nothing but declared gaps, which are sent ahead of their turn, was heard beyond.
     """
 
     lane: str
@@ -72,6 +82,7 @@ class EpochReport:
     last_ns: int = 0
     head: str = ""
     kinds: dict[str, int] = field(default_factory=dict)
+    awaited: list[tuple[int, int]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, what: str, seq: int) -> None:
@@ -83,7 +94,7 @@ class EpochReport:
 
 
 class Audit:
-    """Takes messages, the epochs of a lane in the order in which they are linked; `reports` says what was found.
+    """Takes messages, an epoch after the one that it is linked to; `reports` says what was found.
 
     from_start: the very first messages of all enrolled lanes must be here; else each lane is judged from where it is
     first heard.
@@ -94,6 +105,8 @@ class Audit:
         self._from_start = from_start
         self._chains: dict[str, ChainVerifier] = {}
         self._reports: dict[tuple[str, int], EpochReport] = {}
+        self._policies: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
+        """Of each epoch: which policies its messages name, each from which number to which."""
         self._refused: dict[str, EpochReport] = {}
 
     def take(self, heard: Heard) -> None:
@@ -106,6 +119,8 @@ class Audit:
             return
         header = message.header
         report = self._reports.setdefault((header.lane, header.epoch), EpochReport(header.lane, f"{header.epoch:016x}"))
+        if heard.kept_as not in (None, (epoch_of(message), header.seq)):
+            report.problem(MISPLACED, header.seq)
         verdict = self._chain(header.lane).accept(message)
         if verdict.finding in (Finding.DUPLICATE, Finding.OLD):
             return
@@ -117,20 +132,34 @@ class Audit:
             report.declared += header.gap.last_seq - header.gap.first_seq + 1
         if verdict.finding in PROBLEMS:
             report.problem(PROBLEMS[verdict.finding], header.seq)
-        if not self._readers_are_named(message):
-            report.problem(UNNAMED_READER, header.seq)
+        policies = self._policies.setdefault((header.lane, header.epoch), {})
+        first, last = policies.get(header.trust_version, (header.seq, header.seq))
+        policies[header.trust_version] = min(first, header.seq), max(last, header.seq)
+        if isinstance(self._lane_keys, PolicyKeys):
+            self._judge_readers(message, self._lane_keys, report)
 
     def reports(self) -> list[EpochReport]:
         """After the last message: every epoch, with the holes that stayed open, and what was refused."""
-        heard = {lane for lane, _ in self._reports}
-        silent = set(self._lane_keys.enrolled()) - heard if self._from_start else set()
         for (lane, epoch), report in self._reports.items():
+            report.awaited = self._chain(lane).awaited(epoch)
             for first, last in self._chain(lane).holes(epoch):
-                report.problem(f"numbers {first} to {last} are missing and not declared given up", first)
-        found = [*self._reports.values(), *self._refused.values()]
-        for lane in silent:
-            found.append(EpochReport(lane, "", problems=[Problem(NOTHING_HERE, 0)]))
+                if (first, last) not in report.awaited:
+                    report.problem(f"numbers {first} to {last} are missing and not declared given up", first)
+            if (seq := _behind(self._policies.get((lane, epoch), {}))) is not None:
+                report.problem(OLDER_POLICY, seq)
+        found = [*self._reports.values(), *self._refused.values(), *(self._absent() if self._from_start else ())]
         return sorted(found, key=lambda report: (report.lane, report.last_ns))
+
+    def _absent(self) -> Iterator[EpochReport]:
+        """Of whom the owner speaks, and nothing is here."""
+        heard = {lane for lane, _ in self._reports}
+        for lane in self._lane_keys.enrolled():
+            if lane not in heard:
+                yield EpochReport(lane, "", problems=[Problem(NOTHING_HERE, 0)])
+        for lane in heard:
+            for epoch in self._lane_keys.epochs(lane):
+                if (lane, epoch) not in self._reports:
+                    yield EpochReport(lane, f"{epoch:016x}", problems=[Problem(NO_EPOCH_HERE, 0)])
 
     def _chain(self, lane: str) -> ChainVerifier:
         if lane not in self._chains:
@@ -140,16 +169,31 @@ class Audit:
                 from_start=self._from_start,
                 announced=announced,
                 window=STORE_WINDOW if self._from_start else CAPTURE_WINDOW,
+                max_holes=sys.maxsize,
                 max_epochs=sys.maxsize,
             )
         return self._chains[lane]
 
-    def _readers_are_named(self, message: Envelope) -> bool:
-        if not isinstance(self._lane_keys, PolicyKeys):
-            return True
-        edition = self._lane_keys.edition(message.header.trust_version)
-        named = () if edition is None else edition.recipients_at(at(message.header.time_ns))
-        return set(message.recipients) <= {key.kid for key in named}
+    @staticmethod
+    def _judge_readers(message: Envelope, lane_keys: PolicyKeys, report: EpochReport) -> None:
+        header = message.header
+        edition, sealed_at = lane_keys.edition(header.trust_version), at(header.time_ns)
+        named = () if edition is None else edition.recipients_at(sealed_at)
+        if not set(message.recipients) <= {key.kid for key in named}:
+            report.problem(UNNAMED_READER, header.seq)
+        elif any(key.kid in message.recipients and lane_keys.had_revoked(key, sealed_at - GRACE) for key in named):
+            report.problem(REVOKED_READER, header.seq)
+
+
+def _behind(policies: Mapping[int, tuple[int, int]]) -> int | None:
+    """A number that names an older policy than a lower number does. policies: first and last number under each."""
+    lowest = sys.maxsize
+    for version in sorted(policies, reverse=True):
+        first, last = policies[version]
+        if last > lowest:
+            return last
+        lowest = min(lowest, first)
+    return None
 
 
 def of_store(store: Store) -> Iterator[Heard]:
@@ -158,10 +202,10 @@ def of_store(store: Store) -> Iterator[Heard]:
     for lane in dict.fromkeys(lane for lane, _ in chains):
         for epoch in _linked(store, lane, [epoch for of, epoch in chains if of == lane]):
             for message in store.messages(lane, epoch):
-                yield Heard(lane, message.sealed, message.received_ns)
+                yield Heard(lane, message.sealed, message.received_ns, (epoch, message.seq))
 
 
-_MOMENT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+_MOMENT = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 
 
 def of_capture(path: Path) -> Iterator[Heard]:
@@ -210,7 +254,8 @@ def _linked(store: Store, lane: str, epochs: list[Epoch]) -> list[Epoch]:
     before: dict[Epoch, Epoch | None] = {}
     for epoch in epochs:
         first = next(store.messages(lane, epoch), None)
-        before[epoch] = None if first is None else _link_of(first.sealed)
+        link = None if first is None else link_of(first.sealed)
+        before[epoch] = None if link is None else Epoch(f"{link.epoch:016x}")
     ordered: list[Epoch] = []
     for epoch in sorted(epochs, key=lambda epoch: before[epoch] is not None):
         run: list[Epoch] = []
@@ -222,14 +267,6 @@ def _linked(store: Store, lane: str, epochs: list[Epoch]) -> list[Epoch]:
     return ordered
 
 
-def _link_of(sealed: bytes) -> Epoch | None:
-    try:
-        prev = envelope.parse(sealed).header.prev
-    except SealError:
-        return None
-    return Epoch(f"{prev.epoch:016x}") if isinstance(prev, EpochLink) else None
-
-
 def command(
     source: Annotated[str, typer.Argument(help="A collector's store (file or postgresql+psycopg://), or a capture.")],
     lanes: options.Lanes = None,
@@ -237,10 +274,14 @@ def command(
     root: options.RootFile = None,
     trust_state: options.TrustState = options.TRUST_STATE,
     capture: Annotated[bool, typer.Option("--capture", help="SOURCE is a capture: lines of TOPIC HEX.")] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Go by the owner's word though it is no longer fresh; says since when.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each epoch.")] = False,
 ) -> None:
     """Prove that nothing is missing. Needs no key that opens records. Ends with 1 if anything is wrong."""
-    audit = Audit(open_lane_keys(lanes, trust, root, trust_state), from_start=not capture)
+    lane_keys = open_lane_keys(lanes, trust, root, trust_state, archive=archive)
+    audit = Audit(lane_keys, from_start=not capture)
     if capture:
         for heard in of_capture(Path(source)):
             audit.take(heard)
@@ -249,7 +290,9 @@ def command(
         store = Store(source, read_only=True)
         for heard in of_store(store):
             audit.take(heard)
-        reports = audit.reports() + _evidence(store)
+        reports = audit.reports() + _evidence(store, lane_keys)
+    if archive and isinstance(lane_keys, PolicyKeys) and (silence := lane_keys.silence()) is not None:
+        sys.stderr.write(silence + "\n")
     for report in reports:
         if as_json:
             sys.stdout.write(json.dumps(asdict(report)) + "\n")
@@ -262,14 +305,20 @@ def command(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _evidence(store: Store) -> list[EpochReport]:
-    """What the collector could not store beside what it has: forks and broken chains."""
+def _evidence(store: Store, lane_keys: LaneKeys) -> list[EpochReport]:
+    """What the collector could not store beside what it has, forks and broken chains, or saw in the order of coming:
+    epochs without a link."""
     found: dict[tuple[str, str], EpochReport] = {}
     for alarm in store.alarms():
-        if alarm.code in (MessageForked.code, ChainBroken.code):
+        unlinked = alarm.code == EpochUnlinked.code and alarm.epoch not in _hex(lane_keys.epochs(alarm.lane))
+        if unlinked or alarm.code in (MessageForked.code, ChainBroken.code):
             report = found.setdefault((alarm.lane, alarm.epoch), EpochReport(alarm.lane, alarm.epoch))
             report.problem(f"{alarm.code} was kept by the collector", alarm.seq)
     return list(found.values())
+
+
+def _hex(epochs: Collection[int]) -> list[str]:
+    return [f"{epoch:016x}" for epoch in epochs]
 
 
 def _tell(report: EpochReport) -> None:
@@ -281,6 +330,8 @@ def _tell(report: EpochReport) -> None:
             f"given up, last number {report.last} of {until:%Y-%m-%d %H:%M:%S} UTC"
             f"{'' if report.problems else ': whole'}\n"
         )
+        for first, last in report.awaited:
+            sys.stdout.write(f"  numbers {first} to {last} are still to come: a gap was declared ahead of them\n")
     for problem in report.problems:
         where = f" from number {problem.seq}" if problem.seq else ""
         times = f" ({problem.count} times)" if problem.count > 1 else ""

@@ -4,10 +4,13 @@
 tail, collector and audit alike. Both are values and rules only; neither checks signatures: verify first.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
+from operator import itemgetter
 
 from edge.seal.envelope import Envelope, EpochLink
 
@@ -66,11 +69,11 @@ class ChainVerifier:
     """Judges the messages of one lane.
 
     from_start: whether everything the lane ever sent must be here (an audit of a whole store), so that beginning in
-    the middle is an alarm. announced: epochs that the owner knows to begin without a link. window: messages remembered
-    per epoch to compare with; older ones count as accounted for. max_epochs: beyond it the oldest one is forgotten.
+    the middle is an alarm; epochs may come in any order then, and one of them, the lane's first, has no link.
+    announced: epochs that the owner knows to begin without a link, may change meanwhile. window: messages remembered
+    per epoch to compare with; older ones count as accounted for. max_holes, max_epochs: beyond it the oldest one is
+    forgotten, which is for those who tell of each at once.
     """
-
-    MAX_HOLES = 4096
 
     def __init__(
         self,
@@ -79,14 +82,17 @@ class ChainVerifier:
         from_start: bool = False,
         announced: Collection[int] = (),
         window: int = 16384,
+        max_holes: int = 4096,
         max_epochs: int = 64,
     ) -> None:
         self.lane = lane
+        self.announced = announced
         self._from_start = from_start
-        self._announced = frozenset(announced)
         self._window = window
+        self._max_holes = max_holes
         self._max_epochs = max_epochs
         self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
+        self._begun = False
 
     def accept(self, envelope: Envelope) -> Verdict:
         """Judge one message, and remember it unless it is an alarm that is not a gap."""
@@ -94,22 +100,32 @@ class ChainVerifier:
         if header.lane != self.lane:
             return Verdict(Finding.FOREIGN_LANE)
         epoch = self._epochs.get(header.epoch)
-        if epoch is not None:
+        if epoch is not None and (header.seq != 1 or not epoch.headless):
             return epoch.accept(envelope)
         opening = self._opening(envelope)
-        if opening.finding is Finding.UNLINKED_EPOCH and header.seq != 1:
-            return opening  # its first message may still come and tell
-        self._epochs[header.epoch] = epoch = _Epoch(self._window, self.MAX_HOLES)
-        if len(self._epochs) > self._max_epochs:
-            self._epochs.popitem(last=False)
+        headless = opening.finding is Finding.UNLINKED_EPOCH and header.seq != 1  # its first message may come and tell
+        if epoch is None:
+            if self._from_start and headless:
+                return opening
+            self._epochs[header.epoch] = epoch = _Epoch(self._window, self._max_holes)
+            if len(self._epochs) > self._max_epochs:
+                self._epochs.popitem(last=False)
+        epoch.headless = headless
         if header.seq == 1 or self._from_start:
             epoch.cover(0, 0)
         verdict = epoch.accept(envelope)
-        return opening if verdict.finding is Finding.IN_ORDER else verdict
+        return opening if opening.alarm or verdict.finding in (Finding.IN_ORDER, Finding.LATE) else verdict
 
     def holes(self, epoch: int) -> list[tuple[int, int]]:
         """First and last of each run that neither arrived nor was declared, between messages that did."""
         return self._epochs[epoch].holes() if epoch in self._epochs else []
+
+    def awaited(self, epoch: int) -> list[tuple[int, int]]:
+        """Those of `holes` that may still come: only declared gaps are beyond, which are sent ahead of their turn."""
+        known = self._epochs.get(epoch)
+        if known is None or known.followed:
+            return []
+        return [hole for hole in known.holes() if hole[0] > known.top]
 
     def complete_up_to(self, epoch: int) -> int:
         """The sequence number up to which nothing is missing, from the start or from where this verifier joined."""
@@ -122,18 +138,25 @@ class ChainVerifier:
 
     def _opening(self, envelope: Envelope) -> Verdict:
         header = envelope.header
-        if header.epoch in self._announced:
+        if header.epoch in self.announced:
             return Verdict(Finding.NEW_EPOCH)
         if not self._epochs and not self._from_start and (header.seq != 1 or header.prev is not None):
             return Verdict(Finding.JOINED)
-        if not self._epochs and header.seq == 1 and header.prev is None:
+        if header.seq == 1 and header.prev is None and not (self._begun if self._from_start else self._epochs):
+            self._begun = True
             return Verdict(Finding.NEW_EPOCH)
         link = header.prev
         before = self._epochs.get(link.epoch) if isinstance(link, EpochLink) else None
-        if isinstance(link, EpochLink) and before is not None and before.ends_with(link.head) and not before.followed:
-            before.followed = True  # by one epoch only: a second one would hide the first
-            return Verdict(Finding.NEW_EPOCH)
+        if isinstance(link, EpochLink) and before is not None and not before.followed:
+            if before.ends_with(link.head):
+                before.followed = before.covered[-1][1]  # by one epoch only: a second one would hide the first
+                return Verdict(Finding.NEW_EPOCH)
+            if not self._from_start and before.covered[0][0] > 1 and len(before.seen) == 1:
+                return Verdict(Finding.JOINED)  # all that is known of it is what a broker retained
         return Verdict(Finding.UNLINKED_EPOCH)
+
+
+_FIRST, _LAST = itemgetter(0), itemgetter(1)
 
 
 @dataclass(slots=True)
@@ -141,8 +164,9 @@ class _Epoch:
     """What is known of one epoch.
 
     covered: disjoint runs of accounted sequence numbers, ascending; seen: digest and prev of those remembered;
-    top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn; followed: whether
-    another epoch goes on from this one.
+    top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn; followed: the
+    number of the message that another epoch goes on from, 0 if none does; headless: nobody knows yet whether it is
+    linked.
     """
 
     window: int
@@ -150,18 +174,19 @@ class _Epoch:
     covered: list[tuple[int, int]] = field(default_factory=list)
     seen: OrderedDict[int, tuple[bytes, bytes | None]] = field(default_factory=OrderedDict)
     top: int = 0
-    followed: bool = False
+    followed: int = 0
+    headless: bool = False
 
     def accept(self, envelope: Envelope) -> Verdict:
         header, digest = envelope.header, envelope.digest
         seq = header.seq
         if seq in self.seen:
             return Verdict(Finding.DUPLICATE if self.seen[seq][0] == digest else Finding.FORK)
+        prev = header.prev if isinstance(header.prev, bytes) else None
+        if not self._fits(seq, prev, digest) or (self.followed and seq > self.followed):
+            return Verdict(Finding.FORK)
         if self._covers(seq):
             return Verdict(Finding.OLD)
-        prev = header.prev if isinstance(header.prev, bytes) else None
-        if not self._fits(seq, prev, digest):
-            return Verdict(Finding.FORK)
         if header.gap and not self._declare(header.gap.first_seq, header.gap.last_seq, header.gap.last_hash):
             return Verdict(Finding.FORK)
         self.cover(seq, seq)
@@ -170,7 +195,7 @@ class _Epoch:
             return Verdict(Finding.DECLARED, (header.gap.first_seq, header.gap.last_seq))
         if seq < self.top:
             return Verdict(Finding.LATE)
-        unheard = [hole for hole in self.holes() if self.top < hole[0] < seq]
+        unheard = [hole for hole in self.holes(self.top) if self.top < hole[0] < seq]
         self.top = seq
         return Verdict(Finding.GAP, (unheard[0][0], unheard[-1][1])) if unheard else Verdict(Finding.IN_ORDER)
 
@@ -189,25 +214,26 @@ class _Epoch:
 
     def cover(self, first: int, last: int) -> None:
         """Count `first` to `last` as accounted for."""
-        kept = []
-        for run in self.covered:
-            if run[1] + 1 < first or last + 1 < run[0]:
-                kept.append(run)
-            else:
-                first, last = min(first, run[0]), max(last, run[1])
-        self.covered = sorted([*kept, (first, last)])
-        if len(self.covered) > self.max_holes + 1:  # forget the oldest hole, which has been reported
+        begin = bisect_left(self.covered, first - 1, key=_LAST)
+        end = bisect_right(self.covered, last + 1, key=_FIRST)
+        if begin < end:
+            first, last = min(first, self.covered[begin][0]), max(last, self.covered[end - 1][1])
+        self.covered[begin:end] = [(first, last)]
+        if len(self.covered) > self.max_holes + 1:
             self.covered[:2] = [(self.covered[0][0], self.covered[1][1])]
 
-    def holes(self) -> list[tuple[int, int]]:
-        return [(left[1] + 1, right[0] - 1) for left, right in zip(self.covered, self.covered[1:], strict=False)]
+    def holes(self, beyond: int = 0) -> list[tuple[int, int]]:
+        """All, or those from the run on that covers `beyond`."""
+        runs = self.covered[max(0, bisect_right(self.covered, beyond, key=_FIRST) - 1) :]
+        return [(left[1] + 1, right[0] - 1) for left, right in pairwise(runs)]
 
     def ends_with(self, digest: bytes) -> bool:
         last = self.seen.get(self.covered[-1][1])
         return last is not None and last[0] == digest
 
     def _covers(self, seq: int) -> bool:
-        return any(first <= seq <= last for first, last in self.covered)
+        run = bisect_left(self.covered, seq, key=_LAST)
+        return run < len(self.covered) and self.covered[run][0] <= seq
 
     def _remember(self, seq: int, digest: bytes, prev: bytes | None) -> None:
         self.seen[seq] = (digest, prev)

@@ -1,5 +1,6 @@
 """The audit: a whole store passes, and whatever was taken away, added or changed in it is named where it is."""
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -83,9 +84,9 @@ def store_of(folder: Path, *messages: Envelope) -> Path:
     return folder / "store.sqlite"
 
 
-def audit_of(path: Path) -> list[EpochReport]:
+def audit_of(path: Path, *announced: int) -> list[EpochReport]:
     store = Store(str(path), read_only=True)
-    audit = Audit(Enrolled(), from_start=True)
+    audit = Audit(Enrolled(*announced), from_start=True)
     for heard in of_store(store):
         audit.take(heard)
     return audit.reports()
@@ -175,6 +176,51 @@ def test_an_epoch_that_the_owner_announced_needs_no_link() -> None:
     assert not problems(audited([*FIRST, *fresh], 5))
 
 
+@pytest.mark.parametrize("announced", [3, 12])
+def test_an_announced_epoch_is_no_matter_of_which_number_is_lower(tmp_path: Path, announced: int) -> None:
+    assert problems(audit_of(store_of(tmp_path, *FIRST, *chain(announced, 3)), announced)) == []
+
+
+def test_an_announced_epoch_of_which_nothing_is_here_is_named() -> None:
+    assert problems(audited(FIRST, 9)) == []
+    ((epoch, _, what),) = problems(audited(SECOND, 9, 3))
+    assert (epoch, what) == ("9", "the owner announced the epoch, and no message of it is here")
+
+
+def test_an_epoch_goes_on_after_the_one_that_follows_it() -> None:
+    ((epoch, seq, what),) = problems(audited([*FIRST, *SECOND, *extend(after(FIRST), [READ])]))
+    assert (epoch, seq) == ("9", 9)
+    assert "contradicts" in what
+
+
+def test_a_message_kept_under_another_number_is_named_and_hides_no_other(tmp_path: Path) -> None:
+    path = store_of(tmp_path, *FIRST)
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM messages WHERE seq = 5")
+        db.execute("UPDATE messages SET seq = seq + 100 WHERE seq % 2 = 1 AND seq > 1")
+    assert [(seq, what.split()[0]) for _, seq, what in problems(audit_of(path))] == [(3, "kept"), (5, "numbers")]
+
+
+def test_no_hole_is_forgotten_however_many_there_are() -> None:
+    many = chain(9, 8500)
+    found = problems(audited([many[0], *many[1::2]]))
+    assert len(found) == 4249
+    assert found[0][1] == 3
+
+
+def test_a_chain_does_not_return_to_an_older_policy() -> None:
+    state, sealed = ChainState.start(5), []
+    for version in (1, 2, 2, 3):
+        message = dataclasses.replace(sealer(), trust_version=version).seal(READ, 5, state.next_seq, state.prev)
+        state = state.after(message.digest)
+        sealed.append(envelope.parse(message.data))
+    assert problems(audited(sealed)) == []
+    assert problems(audited([sealed[0], sealed[3], sealed[1], sealed[2]])) == []
+    message = dataclasses.replace(sealer(), trust_version=2).seal(READ, 5, state.next_seq, state.prev)
+    back = envelope.parse(message.data)
+    assert problems(audited([*sealed, back])) == [("5", 5, "sealed under an older policy than a message before it")]
+
+
 def test_declared_gaps_are_counted_and_are_no_problem() -> None:
     given_up = GapRecord(3, 5, 3, "outbox-full", FIRST[4].digest)
     (declared,) = extend(after(FIRST), [given_up])
@@ -198,6 +244,30 @@ def test_the_forks_that_the_collector_kept_are_told(tmp_path: Path) -> None:
     code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
     assert code == 1
     assert "COL-04" in shown
+
+
+def test_the_epochs_that_came_to_the_collector_without_a_link_are_told(tmp_path: Path) -> None:
+    path = store_of(tmp_path, *FIRST)
+    Store(str(path)).add(chain(4, 3), 2)
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
+    code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
+    assert code == 1
+    assert "COL-06" in shown
+
+
+def test_what_a_gap_was_declared_ahead_of_is_still_to_come(tmp_path: Path) -> None:
+    (declared,) = extend(after(FIRST), [GapRecord(3, 5, 3, "outbox-full", FIRST[4].digest)])
+    path = store_of(tmp_path, *FIRST[:2], declared, *FIRST[5:7])
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
+    code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
+    assert code == 0
+    assert "numbers 8 to 8 are still to come" in shown
+    Store(str(path)).add(chain(3, 2, EpochLink(9, declared.digest)), 2)  # and then the box is gone
+    code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
+    assert code == 1
+    assert "numbers 8 to 8 are missing" in shown
 
 
 def test_a_capture_may_begin_in_the_middle_but_not_lack_anything(tmp_path: Path) -> None:
@@ -241,6 +311,7 @@ def test_whatever_a_broker_passes_on_is_told_and_the_rest_of_the_capture_judged(
     "line",
     [
         "lanes/v1/lane-1/record",
+        "999999999999 lanes/v1/lane-1/record 00",  # the year 33658
         "x y z a b",
         "lanes/v1/lane-1/record zz",
         "é",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
-from edge.seal.chain import ChainState, ChainVerifier, Finding, Verdict
+from edge.seal.chain import ChainState, ChainVerifier, Finding, Verdict, _Epoch
 from edge.seal.envelope import Envelope, EpochLink
 from tests.sealing import CHECKPOINT, READ, sealer
 
@@ -182,8 +182,7 @@ def test_beyond_the_window_a_message_counts_as_accounted_for() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    verifier = ChainVerifier("lane-1", window=4)
-    verifier.MAX_HOLES = 2
+    verifier = ChainVerifier("lane-1", window=4, max_holes=2)
     findings(verifier, TEN[::2])
     assert verifier.holes(1) == [(6, 6), (8, 8)]
 
@@ -194,3 +193,81 @@ def test_a_second_epoch_that_goes_on_from_the_same_one_is_an_alarm_as_the_first_
     findings(verifier, TEN)
     assert verifier.accept(epoch(2, 1, end)[0]).finding is Finding.NEW_EPOCH
     assert verifier.accept(epoch(3, 1, end)[0]).finding is Finding.UNLINKED_EPOCH
+
+
+def test_an_epoch_that_goes_on_after_another_has_followed_it_is_a_fork() -> None:
+    verifier = ChainVerifier("lane-1")
+    findings(verifier, TEN[:8])
+    findings(verifier, epoch(2, 3, EpochLink(1, TEN[7].digest)))
+    assert findings(verifier, TEN[8:]) == [Finding.FORK, Finding.FORK]
+    assert findings(verifier, TEN[6:8]) == [Finding.DUPLICATE, Finding.DUPLICATE]
+
+
+def test_what_was_given_up_and_arrives_all_the_same_must_fit_what_is_beside_it() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    findings(verifier, [*TEN[:3], *extend(after(TEN), [gap(TEN, 4, 6)]), *TEN[6:]])
+    stranger = extend(ChainState(1, 4, bytes(32)), [READ])
+    assert findings(verifier, stranger) == [Finding.FORK]
+
+
+def test_a_tail_that_missed_the_first_message_of_an_epoch_says_so_once() -> None:
+    verifier = ChainVerifier("lane-1")
+    second = epoch(2, 6, EpochLink(1, TEN[-1].digest))
+    assert findings(verifier, [*TEN, *second[1:4]])[10:] == [Finding.UNLINKED_EPOCH, *[Finding.IN_ORDER] * 2]
+    assert findings(verifier, [second[0], second[4]]) == [Finding.NEW_EPOCH, Finding.IN_ORDER]
+    assert findings(verifier, epoch(3, 1, EpochLink(1, TEN[-1].digest))) == [Finding.UNLINKED_EPOCH]
+
+
+def test_a_declared_gap_does_not_hide_that_the_first_message_of_its_epoch_was_missed() -> None:
+    verifier = ChainVerifier("lane-1")
+    second = epoch(2, 6)
+    declared = extend(after(second), [gap(second, 3, 4)])
+    assert findings(verifier, [*TEN, *declared])[10:] == [Finding.UNLINKED_EPOCH]
+
+
+def test_a_lane_that_sends_all_of_it_again_after_a_tail_has_joined_is_no_alarm() -> None:
+    assert findings(ChainVerifier("lane-1"), [TEN[4], *TEN[:4]]) == [Finding.JOINED] + [Finding.LATE] * 4
+
+
+def test_a_new_box_may_go_on_from_an_end_of_which_a_broker_retained_an_earlier_checkpoint_only() -> None:
+    second = epoch(2, 2, EpochLink(1, TEN[-1].digest))
+    assert findings(ChainVerifier("lane-1"), [TEN[7], *second])[1:] == [Finding.JOINED, Finding.IN_ORDER]
+    assert Finding.UNLINKED_EPOCH in findings(ChainVerifier("lane-1"), [*TEN[6:8], *second])
+    assert Finding.UNLINKED_EPOCH in findings(ChainVerifier("lane-1"), [TEN[0], *second])
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_in_an_audit_the_first_epoch_of_a_lane_may_come_after_an_announced_one(first: int) -> None:
+    verifier = ChainVerifier("lane-1", from_start=True, announced=[2])
+    chains = sorted([epoch(first, 2), epoch(2, 2)], key=lambda chain: chain[0].header.epoch)
+    assert [findings(verifier, chain)[0] for chain in chains] == [Finding.NEW_EPOCH] * 2
+    assert verifier.accept(epoch(4, 1)[0]).finding is Finding.UNLINKED_EPOCH
+    tail = ChainVerifier("lane-1", announced=[2])
+    assert [findings(tail, chain)[0] for chain in (epoch(2, 2), epoch(3, 2))][1] is Finding.UNLINKED_EPOCH
+
+
+def test_only_declared_gaps_beyond_a_hole_say_that_it_may_still_be_filled() -> None:
+    verifier = ChainVerifier("lane-1", from_start=True)
+    declared = extend(after(TEN), [gap(TEN, 4, 6), CHECKPOINT])
+    findings(verifier, [*TEN[:2], declared[0], *TEN[6:8]])
+    assert verifier.holes(1) == [(3, 3), (9, 10)]
+    assert verifier.awaited(1) == [(9, 10)]
+    verifier.accept(epoch(2, 1, EpochLink(1, declared[0].digest))[0])
+    assert verifier.awaited(1) == []  # nothing more comes of an epoch that another one follows
+    verifier = ChainVerifier("lane-1", from_start=True)
+    findings(verifier, [*TEN[:3], *declared])
+    assert (verifier.holes(1), verifier.awaited(1)) == ([(7, 10)], [])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 60), min_size=1))
+def test_holes_are_whatever_did_not_come_between_what_did(seqs: list[int]) -> None:
+    runs = _Epoch(window=1, max_holes=100)
+    for seq in seqs:
+        runs.cover(seq, seq)
+    missing = [seq for first, last in runs.holes() for seq in range(first, last + 1)]
+    assert missing == [seq for seq in range(min(seqs), max(seqs)) if seq not in seqs]
+    for beyond in range(62):
+        assert [hole for hole in runs.holes(beyond) if hole[0] > beyond] == [
+            hole for hole in runs.holes() if hole[0] > beyond
+        ]

@@ -1,0 +1,85 @@
+"""The collector without a broker: what it calls missing, and what it keeps of junk."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from central.collector import MISSING_PATIENCE_S, Collector
+from central.store import Store
+from edge.mqtt import Event, Message, Publication, topic
+from edge.outbox import Limits, Outbox
+from edge.seal import receipt
+from edge.seal.envelope import MAX_MESSAGE_BYTES
+from edge.seal.signer import FileSigner
+from tests.sealing import read, sealer, signing_key
+from tests.unit.test_audit import Enrolled, audit_of, chain, problems
+
+
+class Receipts:
+    """A session that only publishes: what the collector confirms, `outbox` forgets."""
+
+    def __init__(self, outbox: Outbox | None = None) -> None:
+        self._outbox = outbox
+
+    def publish(self, publication: Publication) -> None:
+        if self._outbox is not None:
+            said = receipt.verify(receipt.parse(publication.payload), [signing_key().public])
+            self._outbox.confirm(said)
+
+
+def collector(store: Store, outbox: Outbox | None = None) -> Collector:
+    return Collector(Receipts(outbox), store, Enrolled(), FileSigner(signing_key()))  # type: ignore[arg-type]
+
+
+def came(*payloads: bytes) -> list[Event]:
+    return [Message(topic("lane-1", "record"), payload, False) for payload in payloads]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("central.collector.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_lane_that_drains_a_full_outbox_lacks_nothing(tmp_path: Path, clock: list[float]) -> None:
+    """Its declared gap, with the highest number of all, comes first."""
+    outbox = Outbox.open(tmp_path / "outbox.sqlite", sealer(), Limits(bytes=56 * 4096, ballast_bytes=1 << 16))
+    for _ in range(200):
+        outbox.append(read())
+    store = Store(str(tmp_path / "store.sqlite"))
+    collecting = collector(store, outbox)
+    awaited = 0
+    while waiting := outbox.pending(limit=20):
+        collecting._take(came(*(message.payload for message in waiting)))
+        clock[0] += MISSING_PATIENCE_S / 2
+        (report,) = audit_of(tmp_path / "store.sqlite")
+        assert report.problems == []
+        awaited += bool(report.awaited)
+    assert awaited > 1
+    assert store.alarms() == []
+    assert problems(audit_of(tmp_path / "store.sqlite")) == []
+
+
+def test_what_stays_missing_while_the_chain_stands_still_is_an_alarm(tmp_path: Path, clock: list[float]) -> None:
+    messages = chain(5, 9)
+    store = Store(str(tmp_path / "store.sqlite"))
+    collecting = collector(store)
+    for late in (2, 4, 6):  # something is missing all the time, but it is not the same
+        collecting._take(came(messages[late].data))
+        clock[0] += MISSING_PATIENCE_S
+        collecting._take(came(*(message.data for message in messages[late - 2 : late])))
+    assert store.alarms() == []
+    collecting._take(came(messages[8].data))
+    clock[0] += MISSING_PATIENCE_S + 1
+    collecting._take(came(messages[8].data))
+    assert [(alarm.code, alarm.seq) for alarm in store.alarms()] == [("COL-07", 8)]
+
+
+def test_of_junk_no_more_is_kept_than_a_message_may_have(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store.sqlite"))
+    collector(store)._take(came(os.urandom(255 * 1024)))
+    (alarm,) = store.alarms()
+    assert alarm.evidence is not None
+    assert len(alarm.evidence) == MAX_MESSAGE_BYTES
