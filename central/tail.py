@@ -12,8 +12,9 @@ import typer
 
 from central import options
 from central.lanes import LEAVES, open_lane_keys
+from central.prefix import Epoch
 from central.screen import Lines, Screen
-from central.store import Store
+from central.store import Store, Stored
 from central.watcher import Line, Watcher
 from edge.errors import KeyFilePassphrase, OptionMissing, SealaneError, TokenRefused
 from edge.mqtt import TICK_S, Message, Session, keep_connected, lane_filter, split
@@ -105,18 +106,33 @@ def _from_store(
 ) -> None:
     """All of a store in the order of its coming; with `follow_until` also what comes later."""
     after = (0, "", "", 0)
+    shown: set[tuple[int, str, str, int]] = set()
+    ends: dict[tuple[str, Epoch], int] = {}
+
+    def show(message: Stored) -> None:
+        if message.place in shown:
+            return
+        shown.add(message.place)
+        ends[message.lane, message.epoch] = max(message.seq, ends.get((message.lane, message.epoch), 0))
+        line = watcher.message(message.lane, message.sealed, message.received_ns)
+        if line is not None and wanted.shows(line):
+            screen.line(line)
+
     while True:
         found = store.received(after)
         for message in found:
-            line = watcher.message(message.lane, message.sealed, message.received_ns)
-            if line is not None and wanted.shows(line):
-                screen.line(line)
+            show(message)
+        after = found[-1].place if found else after
+        shown = {place for place in shown if place[0] >= after[0] - LATE_COMMIT_NS}
         if found:
-            after = found[-1].place
             continue
         if follow_until is None or follow_until.wait(FOLLOW_S):
             return
-        after = (max(0, after[0] - LATE_COMMIT_NS), "", "", 0)  # the watcher knows repetitions
+        after = (max(0, after[0] - LATE_COMMIT_NS), "", "", 0)
+        for head in store.heads():  # what came after the collector's clock was set back is not behind `after`
+            if head.up_to > (end := ends.get((head.lane, head.epoch), 0)):
+                for message in store.messages(head.lane, head.epoch, end):
+                    show(message)
 
 
 def _from_broker(

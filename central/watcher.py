@@ -106,8 +106,10 @@ class Watcher:
         if lane not in self._chains:
             if len(self._chains) >= MAX_LANES:
                 self._chains.clear()
-            self._chains[lane] = ChainVerifier(lane, announced=self._lane_keys.epochs(lane))
-        return self._chains[lane]
+            self._chains[lane] = ChainVerifier(lane)
+        chain = self._chains[lane]
+        chain.announced = self._lane_keys.epochs(lane)  # the owner may announce one meanwhile
+        return chain
 
 
 def plain(value: Any) -> Any:

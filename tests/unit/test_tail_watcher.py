@@ -1,11 +1,14 @@
 """What tail says of messages, without a broker: verified in order, gaps and forks told, opened only with the key."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from central.screen import cells
+from central.store import Store
+from central.tail import _from_store, _Wanted
 from central.watcher import Line, Watcher
 from edge.record import GapRecord
 from edge.seal import envelope
@@ -19,6 +22,9 @@ from tests.sealing import AUDIT, CHECKPOINT, EVERY_KIND, NO_READ, NOW, READ, rec
 class Enrolled:
     """Lane keys by name."""
 
+    def __init__(self) -> None:
+        self.announced: list[int] = []
+
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         return [signing_key().public] if message.header.lane == "lane-1" else []
 
@@ -29,7 +35,7 @@ class Enrolled:
         return ["lane-1"]
 
     def epochs(self, lane: str) -> Sequence[int]:
-        return ()
+        return self.announced
 
 
 def watcher(opener: Opener | None = None) -> Watcher:
@@ -144,3 +150,65 @@ def test_a_reason_for_no_read_is_text_in_json() -> None:
     (line,) = hear(watcher(owner()), said(NO_READ))
     assert line is not None
     assert line.to_json()["record"]["reading"]["no_read"] == "too-dark"
+
+
+def test_an_epoch_that_is_announced_while_tail_runs_is_no_alarm() -> None:
+    enrolled = Enrolled()
+    tail = Watcher(enrolled, None)
+    hear(tail, said(READ, CHECKPOINT))
+    enrolled.announced.append(2)
+    assert [line and line.alarm for line in hear(tail, said(READ, CHECKPOINT, state=ChainState.start(2)))] == [None] * 2
+
+
+class Shown:
+    """A screen that keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, Finding | None]] = []
+
+    def line(self, line: Line) -> None:
+        self.lines.append((line.seq, line.finding))
+
+
+class Polls:
+    """Stops a tail that follows, after each of `between` was called once between two polls."""
+
+    def __init__(self, *between: Callable[[], object]) -> None:
+        self._between = list(between)
+
+    def wait(self, seconds: float) -> bool:
+        if self._between:
+            self._between.pop(0)()
+        return not self._between
+
+
+def follow(store: Store, *between: Callable[[], object]) -> list[tuple[int, Finding | None]]:
+    shown = Shown()
+    everything = _Wanted(frozenset(), frozenset())
+    _from_store(store, watcher(), shown, everything, Polls(*between, lambda: None))  # type: ignore[arg-type]
+    return shown.lines
+
+
+HOUR_NS = 3600 * 10**9
+
+
+def test_what_comes_after_the_collectors_clock_was_set_back_is_shown_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store.sqlite"))
+    messages = said(*[READ] * 7)
+    store.add(messages[:3], NOW.utc_ns)
+    shown = follow(
+        store,
+        lambda: store.add(messages[3:5], NOW.utc_ns - HOUR_NS),
+        lambda: store.add(messages[5:6], NOW.utc_ns - HOUR_NS + 1),
+        lambda: None,
+        lambda: store.add(messages[6:], NOW.utc_ns + 1),
+        lambda: None,
+    )
+    assert [seq for seq, _ in shown] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_fork_that_came_last_is_told_once(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store.sqlite"))
+    messages = said(*[READ] * 3)
+    store.add([*messages, *said(READ, state=ChainState(1, 4, bytes(32)))], NOW.utc_ns)
+    assert follow(store, lambda: None, lambda: None)[3:] == [(4, Finding.FORK)]
