@@ -192,7 +192,10 @@ class Store:
         """The ends of all chains, as of the last commit."""
         with self._begin() as db:
             rows = db.execute(sa.select(_heads).order_by(_heads.c.lane, _heads.c.epoch))
-            return [Head(*row) for row in rows]
+            found = [Head(*row) for row in rows]
+        for head in found:
+            _check_types(head.lane, (head.up_to, int))
+        return found
 
     def chains(self) -> list[tuple[str, Epoch]]:
         """Lane and epoch of all messages."""
@@ -225,16 +228,16 @@ class Store:
     def _stored(self, query: sa.Select[Any]) -> list[Stored]:
         with self._begin() as db:
             found = [Stored(*row) for row in db.execute(query)]
-        for one in found:  # SQLite keeps text in a column of bytes or numbers
-            if not (isinstance(one.sealed, bytes) and isinstance(one.seq, int) and isinstance(one.received_ns, int)):
-                where = f"{clean(one.lane)} {clean(one.epoch)} {clean(one.seq)}"
-                raise StoreFailed(f"{where} is not of the type it must be: somebody else wrote to this store")
+        for one in found:
+            _check_types(one.lane, (one.seq, int), (one.received_ns, int), (one.sealed, bytes))
         return found
 
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""
         with self._begin() as db:
             rows = db.execute(sa.select(_alarms).order_by(_alarms.c.at_ns)).all()
+        for row in rows:
+            _check_types(row.lane, (row.seq, int))
         return [Alarm(**row._mapping) for row in rows]
 
     def close(self) -> None:
@@ -300,7 +303,7 @@ class Store:
         return end
 
     def _links_after(self, db: sa.Connection, head: Head) -> Iterator[Link]:
-        early = (_messages.c.kind == Kind.GAP).label("early")
+        early = (_messages.c.kind == str(Kind.GAP)).label("early")
         query = sa.select(_messages.c.seq, _messages.c.prev, _messages.c.digest, early).order_by(_messages.c.seq)
         after, more = head.up_to, True
         while more:
@@ -369,6 +372,15 @@ def link_of(sealed: bytes | None) -> EpochLink | None:
     """The end of another epoch that a message goes on from, None if there is none, or it is no message any more."""
     header = _header_of(sealed)
     return header.prev if header is not None and isinstance(header.prev, EpochLink) else None
+
+
+def _check_types(lane: str, *values: tuple[object, type]) -> None:
+    """StoreFailed if one is not of its type: SQLite keeps text in a column of bytes or numbers."""
+    for value, kind in values:
+        if not isinstance(value, kind):
+            raise StoreFailed(
+                f"{clean(lane)} has a {type(value).__name__} for {kind.__name__}: somebody else wrote here"
+            )
 
 
 def _header_of(sealed: bytes | None) -> Header | None:

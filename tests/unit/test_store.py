@@ -264,8 +264,11 @@ def test_text_in_place_of_a_message_is_an_error_of_the_store(store: Store, tmp_p
         store.received()
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
         db.execute("UPDATE messages SET sealed = x'00', received_ns = 'noon' WHERE seq = 4")
-    with pytest.raises(StoreFailed, match="somebody else wrote"):
-        list(store.messages())
+        db.execute("UPDATE heads SET up_to = 'all'")
+        db.execute("INSERT INTO alarms VALUES ('lane-1', 'COL-04', '0', 'one', x'', 1, '', NULL)")
+    for read in (lambda: list(store.messages()), store.heads, store.alarms):
+        with pytest.raises(StoreFailed, match="somebody else wrote"):
+            read()
 
 
 def test_a_damaged_message_of_another_epoch_does_not_keep_a_store_from_adding(store: Store, tmp_path: Path) -> None:
