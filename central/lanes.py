@@ -38,7 +38,7 @@ REFRESH_S = 60.0
 HASTE_S = 2.0
 """So soon again for a message that names an edition not seen yet: lanes may hear of it first."""
 RESTS, LONGEST_REST_S = 9.0, 600.0
-"""So many times as long as it took is a source left alone: one that is slow or dead must not hold a collector up."""
+"""So many times as long as it took is a source left alone by messages: a dead one must not hold a collector up."""
 FILE_NAME = re.compile(r"([a-z0-9][a-z0-9-]{0,31})(\.[^.]{1,64})?\.pub")
 MAX_KEYS = 10_000
 
@@ -137,8 +137,9 @@ class PolicyKeys:
 
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         header, received = message.header, at(received_ns)
-        if header.trust_version > self._trust.version and self.knows(header.lane):
-            self._refresh_after(HASTE_S)
+        unheard_of = header.trust_version > self._trust.version and self.knows(header.lane)
+        if unheard_of and self._rested(self._refreshed_at):
+            self._refresh()
         edition = self.edition(header.trust_version)
         if edition is None:
             return ()
@@ -160,7 +161,7 @@ class PolicyKeys:
         if version == self._newest.version:
             return self._trust.policy
         if version not in self._editions and 0 < version < self._trust.version:
-            fetch, began = self._rested(self._missed_at, HASTE_S), time.monotonic()
+            fetch, began = self._rested(self._missed_at), time.monotonic()
             try:
                 data = self._trust.target(_edition(version), fetch=fetch)
                 self._editions[version] = None if data is None else parse_policy(data)
@@ -191,12 +192,9 @@ class PolicyKeys:
 
     @property
     def _newest(self) -> Policy:
-        self._refresh_after(REFRESH_S)
-        return self._trust.policy
-
-    def _refresh_after(self, seconds: float) -> None:
-        if self._rested(self._refreshed_at, seconds):
+        if time.monotonic() - self._refreshed_at >= REFRESH_S:
             self._refresh()
+        return self._trust.policy
 
     def _refresh(self) -> None:
         began = time.monotonic()
@@ -212,8 +210,9 @@ class PolicyKeys:
         self._took_s = now - began
         return now
 
-    def _rested(self, since: float, seconds: float) -> bool:
-        return time.monotonic() - since >= max(seconds, min(RESTS * self._took_s, LONGEST_REST_S))
+    def _rested(self, since: float) -> bool:
+        """Whether the source may be asked because of a message, which anybody may send."""
+        return time.monotonic() - since >= max(HASTE_S, min(RESTS * self._took_s, LONGEST_REST_S))
 
 
 def _edition(version: int) -> str:
