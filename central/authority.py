@@ -199,10 +199,11 @@ def announce_epoch(
     folder: Folder,
     lane: Annotated[str, typer.Argument(help="The lane.")],
     epoch: Annotated[str, typer.Argument(help="16 hex digits, as the alarm shows them.")],
+    take_back: Annotated[bool, typer.Option("--take-back", help="It was announced by mistake.")] = False,
 ) -> None:
     """Say that a lane rightly began anew without a link, for example with a new card."""
-    Enrolments(Repository(folder)).announce(lane, _epoch(epoch))
-    typer.echo(f"epoch {epoch} of {lane} is in the draft")
+    Enrolments(Repository(folder)).announce(lane, _epoch(epoch), take_back=take_back)
+    typer.echo(f"epoch {_epoch(epoch)} of {lane} is {'taken out of' if take_back else 'in'} the draft")
 
 
 @app.command()

@@ -92,10 +92,13 @@ class Enrolments:
         """Tell a lane to make itself a new key. AuthorityUnknown."""
         self._put(name, self._lane(name).model_copy(update={"rotate": True}))
 
-    def announce(self, name: str, epoch: str) -> None:
-        """Name an epoch of a lane that rightly begins without a link. AuthorityUnknown."""
+    def announce(self, name: str, epoch: str, *, take_back: bool = False) -> None:
+        """Name an epoch of a lane that rightly begins without a link, or do so no more. AuthorityUnknown."""
         lane = self._lane(name)
-        self._put(name, lane.model_copy(update={"epochs": (*lane.epochs, epoch)}))
+        if take_back and epoch not in lane.epochs:
+            raise AuthorityUnknown(f"epoch {epoch} of {name} was not announced")
+        others = tuple(one for one in lane.epochs if one != epoch)
+        self._put(name, lane.model_copy(update={"epochs": others if take_back else (*others, epoch)}))
 
     def renew(self, now: datetime.datetime, within: datetime.timedelta) -> Iterator[str]:
         """Issue new certificates for those that end within that time, or are damaged, and name their lanes.

@@ -71,6 +71,18 @@ def test_an_epoch_that_is_none_changes_no_draft(folder: Path, epoch: str) -> Non
     assert Repository(folder).draft.lanes["lane-1"].epochs == ()
 
 
+def test_an_epoch_announced_by_mistake_is_taken_back(folder: Path) -> None:
+    request, fingerprint = request_of("lane-1", folder)
+    authority("add-lane", folder, request, "--fingerprint", fingerprint)
+    for epoch in ("00000000000000AB", "00000000000000ac", "00000000000000ac"):
+        authority("announce-epoch", folder, "lane-1", epoch)
+    assert Repository(folder).draft.lanes["lane-1"].epochs == ("00000000000000ab", "00000000000000ac")
+    authority("announce-epoch", folder, "lane-1", "00000000000000ab", "--take-back")
+    assert Repository(folder).draft.lanes["lane-1"].epochs == ("00000000000000ac",)
+    with pytest.raises(AuthorityUnknown):
+        authority("announce-epoch", folder, "lane-1", "00000000000000ab", "--take-back")
+
+
 def test_a_lane_nobody_enrolled_has_neither_epoch_nor_key_to_change(folder: Path) -> None:
     with pytest.raises(AuthorityUnknown, match="no lane lane-9"):
         authority("announce-epoch", folder, "lane-9", "00000000000000ab")
