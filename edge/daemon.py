@@ -191,10 +191,11 @@ class Daemon:
             _Every(TICK_S): self._watch,
         }
         while not self._stop.is_set():
+            settled_ns = self._watcher.settled_ns  # asked first: what began before it is in the queue by now
             try:
                 changes = self._machine.on(self._events.get(timeout=TICK_S))
             except queue.Empty:
-                changes = self._machine.tick(time.monotonic_ns())
+                changes = self._machine.tick(settled_ns)
             for change in changes:
                 self._apply(change)
             self._settle_interrupted()

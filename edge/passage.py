@@ -133,7 +133,8 @@ TRANSITIONS: Mapping[tuple[State, Signal], Transition] = {
 
 
 class PassageMachine:
-    """Feed it every event of one LoopWatcher in order, and tick() when next_deadline_ns has come.
+    """Feed it every event of one LoopWatcher in order, and tick() when next_deadline_ns has come and no event from
+    before it can follow (`LoopWatcher.settled_ns`: an event is believed some time after it began).
 
     `new_id` gives 16 random bytes for each visit. Visits never overlap: at most one is open. Deadlines that lie before
     an event are met before it, so the result does not depend on when tick() is called.
@@ -159,7 +160,7 @@ class PassageMachine:
         return self._visit.arrival_ns + round(self._settings.gate_time_s * 1e9)
 
     def tick(self, now_ns: int) -> tuple[Change, ...]:
-        """What the passing of time changes."""
+        """What the passing of time changes. Events from before `now_ns` must have been given to on()."""
         deadline_ns = self.next_deadline_ns
         if deadline_ns is None or now_ns < deadline_ns:
             return ()

@@ -6,7 +6,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 
 from drivers.backoff import STEADY_S, Backoff
@@ -21,21 +21,31 @@ ALIVE_EVERY_S = 0.5
 class Debouncer:
     """Believes a line once it has held its new level for `debounce_ms`; an event bears the time that level began.
 
-    After start_over() the lines are unknown: one that is on is announced anew, one that went off meanwhile as off.
-    Of changes believed in one sample faults come first, so that the call of a failing loop is known for what it is.
+    After start_over() the lines are unknown: one that is on is announced anew, one that went off meanwhile as off. The
+    level believed first began with the first sample: what bounced before it was none. Loops in `occupied` count as
+    announced on from the beginning. Of changes believed in one sample faults come first, so that the call of a failing
+    loop is known for what it is.
     """
 
-    def __init__(self, loops: int, debounce_ms: float) -> None:
+    def __init__(self, loops: int, debounce_ms: float, occupied: Collection[int] = ()) -> None:
         self._debounce_ns = round(debounce_ms * 1e6)
         self._faults = tuple(_Line() for _ in range(loops))
-        self._presence = tuple(_Line() for _ in range(loops))
+        self._presence = tuple(_Line(announced=loop in occupied) for loop in range(loops))
+        self._sampled_ns = 0
 
     def start_over(self) -> None:
         for line in (*self._faults, *self._presence):
             line.known = line.pending = False
 
+    @property
+    def settled_ns(self) -> int:
+        """No event is to come any more that began before this."""
+        pending = (line.began_ns for line in (*self._faults, *self._presence) if line.pending)
+        return min(pending, default=self._sampled_ns)
+
     def feed(self, sample: LoopSample) -> tuple[LoopEvent, ...]:
         """The changes that this sample makes certain. Samples come in the order of their time."""
+        self._sampled_ns = sample.monotonic_ns
         events: list[LoopEvent] = []
         for lines, levels, on, off in (
             (self._faults, sample.fault, LoopEventKind.FAULT, LoopEventKind.CLEAR),
@@ -51,14 +61,16 @@ class Debouncer:
 class _Line:
     """One line: the level last announced, if it is known to hold still, and since when another level is seen."""
 
-    __slots__ = ("announced", "candidate", "known", "pending", "since_ns")
+    __slots__ = ("announced", "began_ns", "candidate", "known", "pending", "since_ns")
 
-    def __init__(self) -> None:
-        self.announced = False
+    def __init__(self, *, announced: bool = False) -> None:
+        self.announced = announced
         self.known = False
         self.pending = False
         self.candidate = False
         self.since_ns = 0
+        self.began_ns = 0
+        """What the event will bear: since_ns, or the first sample's time while the line is not known."""
 
     def feed(self, level: bool, now_ns: int, debounce_ns: int) -> int | None:
         """When `level` began, if it is to be announced now, else None."""
@@ -66,12 +78,14 @@ class _Line:
             self.pending = False
             return None
         if not self.pending or level != self.candidate:
+            if self.known or not self.pending:
+                self.began_ns = now_ns
             self.pending, self.candidate, self.since_ns = True, level, now_ns
         if now_ns - self.since_ns < debounce_ns:
             return None
         news = level or self.announced
         self.announced, self.known, self.pending = level, True, False
-        return self.since_ns if news else None
+        return self.began_ns if news else None
 
 
 class WatchState(StrEnum):
@@ -86,17 +100,29 @@ class LoopWatcher:
 
     The first event is RESTORED, once the detector has answered, or LOST if it does not answer at first; then they take
     turns. RESTORED bears the time of the first sample; a loop that is occupied in it follows as an ARRIVE of that time.
+    occupied: loops of which an ARRIVE was told before, by another process; one that is free now follows as a LEAVE.
     """
 
     def __init__(
-        self, detector: LoopDetector, *, debounce_ms: float, clock: Callable[[], int] = time.monotonic_ns
+        self,
+        detector: LoopDetector,
+        *,
+        debounce_ms: float,
+        occupied: Collection[int] = (),
+        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.state = WatchState.STOPPED
         self._detector = detector
-        self._debouncer = Debouncer(detector.loops, debounce_ms)
+        self._debouncer = Debouncer(detector.loops, debounce_ms, occupied)
         self._clock = clock
         self._answers: bool | None = None
         self._restored_ns = 0
+        self._settled_ns = 0
+
+    @property
+    def settled_ns(self) -> int:
+        """Every event that began before this has been emitted. For any thread."""
+        return self._settled_ns if self._answers else self._clock()
 
     def run(self, emit: Callable[[LoopEvent], None], stop: threading.Event, alive: Callable[[], None]) -> None:
         """Watch until `stop` is set, then close the detector.
@@ -115,8 +141,8 @@ class LoopWatcher:
                     if self._answers and self._clock() - self._restored_ns > STEADY_S * 1e9:
                         backoff.succeeded()
                     if self._answers is not False:
-                        self._answers = False
                         emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
+                        self._answers = False
                     self._detector.close()
                     self._wait(backoff.failed() * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
         finally:
@@ -135,10 +161,11 @@ class LoopWatcher:
             sample = self._detector.sample()
             if self.state is not WatchState.WATCHING:
                 self.state = WatchState.WATCHING
-                self._answers, self._restored_ns = True, self._clock()
+                self._settled_ns, self._restored_ns, self._answers = sample.monotonic_ns, self._clock(), True
                 emit(LoopEvent(LoopEventKind.RESTORED, 0, sample.monotonic_ns))
             for event in self._debouncer.feed(sample):
                 emit(event)
+            self._settled_ns = self._debouncer.settled_ns
             now_s = time.monotonic()
             next_s = max(next_s + self._detector.poll_interval_s, now_s)
             time.sleep(next_s - now_s)

@@ -48,6 +48,16 @@ def test_a_line_that_bounces_at_start_is_believed_once_it_is_still() -> None:
     assert feed(Debouncer(1, DEBOUNCE_MS), *samples) == []
 
 
+def test_a_line_that_bounces_at_start_bears_the_time_of_the_first_sample() -> None:
+    assert feed(Debouncer(1, DEBOUNCE_MS), *levels((1, False), (3, True), (1, False), (60, True))) == [(ARRIVE, 0)]
+
+
+def test_a_loop_that_was_occupied_in_another_process_is_told_as_left_if_it_is_free_now() -> None:
+    left, stayed = (Debouncer(1, DEBOUNCE_MS, occupied=(0,)) for _ in range(2))
+    assert feed(left, *levels((30, False), (30, True))) == [(LEAVE, 0), (ARRIVE, 30)]
+    assert feed(stayed, *levels((30, True), (30, False))) == [(ARRIVE, 0), (LEAVE, 30)]
+
+
 def test_a_level_must_last_for_the_whole_debounce_time() -> None:
     assert feed(Debouncer(1, DEBOUNCE_MS), *levels((50, False), (20, True), (50, False))) == []
     assert feed(Debouncer(1, DEBOUNCE_MS), *levels((50, False), (21, True))) == [(ARRIVE, 50)]
@@ -81,6 +91,18 @@ def test_events_of_a_line_take_turns_and_never_come_from_the_future(steps: list[
             assert kind != before
             assert before_ms < began_ms <= at_ms - DEBOUNCE_MS or (before_ms < 0 <= began_ms <= at_ms - DEBOUNCE_MS)
             last[line] = kind, began_ms
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.booleans(), st.booleans()), max_size=100))
+def test_no_event_is_older_than_what_was_settled_before_it(steps: list[tuple[int, bool, bool]]) -> None:
+    debouncer = Debouncer(1, DEBOUNCE_MS)
+    at_ms = settled_ns = 0
+    for gap_ms, presence, fault in steps:
+        at_ms += gap_ms
+        for event in debouncer.feed(LoopSample(at_ms * MS, (presence,), (fault,))):
+            assert event.monotonic_ns >= settled_ns
+        assert settled_ns <= debouncer.settled_ns <= at_ms * MS
+        settled_ns = debouncer.settled_ns
 
 
 class Scripted(LoopDetector):
@@ -155,6 +177,21 @@ def test_a_loop_that_is_occupied_at_start_arrives_with_the_first_answer() -> Non
     events, _, watcher = run(Scripted(sample(5, True), sample(6, True), sample(9, False)))
     assert [(event.kind, event.monotonic_ns // MS) for event in events] == [(RESTORED, 5), (ARRIVE, 5), (LEAVE, 9)]
     assert watcher.state is WatchState.STOPPED
+
+
+def test_nothing_is_settled_until_it_is_clear_whether_a_change_holds_and_all_is_while_nobody_answers() -> None:
+    samples = sample(10, False), sample(20, False), sample(21, True), sample(22, True)
+    detector = Scripted(*samples, LoopSilent("no answer"))
+    settled: list[int] = []
+    watcher = LoopWatcher(detector, debounce_ms=5, clock=lambda: 90 * MS)
+
+    def note() -> None:
+        settled.append(watcher.settled_ns // MS)
+        if len(settled) == 7:
+            detector.stop.set()
+
+    watcher.run(lambda event: None, detector.stop, note)
+    assert settled == [90, 90, 10, 20, 21, 21, 90]
 
 
 def test_an_outage_is_lost_once_and_restored_once_however_many_attempts_it_takes() -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.loop.base import LoopEvent, LoopEventKind
+from drivers.loop.base import LoopEvent, LoopEventKind, LoopSample
+from drivers.loop.watch import Debouncer
 from edge.passage import (
     TRANSITIONS,
     Change,
@@ -180,6 +181,18 @@ def test_a_short_vehicle_between_the_loops_is_one_visit() -> None:
     )
     (passage,) = closed(changes)
     assert (passage.direction, passage.speed_kmh) == ("forward", pytest.approx(40.0))
+
+
+@pytest.mark.parametrize("debounce_ms", [0, 20, 500])
+def test_a_vehicle_whose_arrival_is_believed_after_the_deadline_that_it_met_is_one_visit(debounce_ms: int) -> None:
+    lane, debouncer, changes = machine(2, 3.0), Debouncer(2, debounce_ms), list[Change]()
+    changes += lane.on(LoopEvent(RESTORED, 0, 0))
+    for at_ms in range(0, 6000, 10):
+        presence = 1000 <= at_ms < 2000, 3340 <= at_ms < 4340  # 3 m at 8 km/h are 1350 ms
+        for event in debouncer.feed(LoopSample(at_ms * MS, presence, (False, False))):
+            changes += lane.on(event)
+        changes += lane.tick(debouncer.settled_ns)
+    assert [(passage.direction, passage.ending) for passage in closed(changes)] == [("forward", Ending.LEFT)]
 
 
 def test_a_vehicle_that_backs_out_has_no_direction_and_departed_when_it_left_the_loop() -> None:
