@@ -97,6 +97,7 @@ class Daemon:
             Vote,
             self._finish,
             VisitSettings(settings.camera.before_s, settings.camera.after_s, settings.reading.max_frames),
+            heard=lambda: self._watcher.settled_ns,
         )
         self._outbox = Outbox.open(
             settings.state.directory / "outbox.sqlite",

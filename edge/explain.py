@@ -136,7 +136,7 @@ _REASONS = {
     NoRead.UNSURE: "because the frames did not agree on one text",
     NoRead.CAMERA_SILENT: "because the camera gave no frame",
     NoRead.FRAMES_DAMAGED: "because no frame could be decoded",
-    NoRead.INTERRUPTED: "because the daemon ended while the vehicle was there",
+    NoRead.INTERRUPTED: "because the daemon ended before the vehicle was read",
 }
 
 
