@@ -22,7 +22,7 @@ from typing import Any
 from drivers.camera.base import Camera
 from drivers.clock import Clock
 from drivers.loop.base import LoopDetector, LoopEvent
-from drivers.loop.watch import LoopWatcher
+from drivers.loop.watch import LoopWatcher, WatchState
 from edge import config, keeper, logs, notify
 from edge.aim.eye import Eye
 from edge.aim.session import AimSession
@@ -56,8 +56,9 @@ SETTLE_S = 1.0
 STOP_S = 5.0
 """Longest wait for the stages to end; systemd or the kernel ends what is left."""
 STAGE_PATIENCE_S = 20.0
-OPEN_PATIENCE_S = 60.0
-"""A camera or a broker may take this long to open or refuse."""
+OPEN_PATIENCE_S = 300.0
+"""A stage that opens what it talks to may be silent for this long. Looking up a name can't be bounded from here: where
+no name server answers, glibc takes up to 28 s for the name and again for each search domain, systemd-resolved 120 s."""
 
 log = logging.getLogger(__name__)
 
@@ -136,25 +137,32 @@ class Daemon:
         self._visit_id = b""
         self._restarted = False
         self._checkpointed: int | None = None
+        self._camera_live = False
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT, or until a stage fails: then that failure is raised."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
-        stages = {
-            "loop": (lambda alive: self._watcher.run(self._hear, self._stop, alive), STAGE_PATIENCE_S),
-            "camera": (lambda alive: self._feed.run(self._stop, alive, self._camera_changed), OPEN_PATIENCE_S),
-            "reader": (lambda alive: self._visits.run(self._stop, alive), STAGE_PATIENCE_S),
-            "publisher": (lambda alive: self._publisher.run(self._stop, alive), OPEN_PATIENCE_S),
+        stages: dict[str, tuple[Callable[[Callable[[], None]], None], Callable[[], float]]] = {
+            "loop": (
+                lambda alive: self._watcher.run(self._hear, self._stop, alive),
+                lambda: OPEN_PATIENCE_S if self._watcher.state is WatchState.CONNECTING else STAGE_PATIENCE_S,
+            ),
+            "camera": (
+                lambda alive: self._feed.run(self._stop, alive, self._camera_changed),
+                lambda: STAGE_PATIENCE_S if self._camera_live else OPEN_PATIENCE_S,
+            ),
+            "reader": (lambda alive: self._visits.run(self._stop, alive), lambda: STAGE_PATIENCE_S),
+            "publisher": (lambda alive: self._publisher.run(self._stop, alive), lambda: OPEN_PATIENCE_S),
         }
         if self._keeper is not None:
             watch_over = self._keeper.run
-            stages["trust"] = (lambda alive: watch_over(self._stop, alive, self._follow), OPEN_PATIENCE_S)
+            stages["trust"] = (lambda alive: watch_over(self._stop, alive, self._follow), lambda: OPEN_PATIENCE_S)
         with self._control:
             self._boot()
             threads = [
-                threading.Thread(target=self._stage, args=(work, self._health.stage(name, patience_s)), name=name)
-                for name, (work, patience_s) in stages.items()
+                threading.Thread(target=self._stage, args=(work, self._health.stage(name, patience)), name=name)
+                for name, (work, patience) in stages.items()
             ]
             for thread in threads:
                 thread.daemon = True  # a camera call that never returns must not keep the process
@@ -331,6 +339,7 @@ class Daemon:
 
     def _camera_changed(self, state: CameraState) -> None:
         """Runs in the camera's thread."""
+        self._camera_live = state.live
         if state.error is not None:
             logs.error(log, state.error, logging.WARNING)
         self._health.set(camera="ok" if state.live else "silent")

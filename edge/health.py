@@ -27,12 +27,13 @@ class Health:
         self._facts: dict[str, Any] = {}
         self._faults: dict[str, str] = {}
 
-    def stage(self, name: str, patience_s: float) -> Callable[[], None]:
-        """Enrol a stage that must make progress every `patience_s`; returns what it calls to say that it did."""
+    def stage(self, name: str, patience_s: Callable[[], float]) -> Callable[[], None]:
+        """Enrol a stage; returns what it calls to say that it made progress. Each time it is asked how long it may take
+        until the next."""
 
         def alive() -> None:
             with self._lock:
-                self._stages[name] = (self._clock(), patience_s)
+                self._stages[name] = (self._clock(), patience_s())
 
         alive()
         return alive

@@ -227,6 +227,15 @@ def test_waits_grow_to_a_cap_with_jitter_and_the_watcher_says_it_is_alive() -> N
     assert len(alive) >= len(waits.waits_s)
 
 
+def test_the_watcher_says_that_it_connects_before_a_call_that_may_take_long() -> None:
+    states: list[WatchState] = []
+    detector = Scripted(LoopPortMissing("gone"), sample(1, False), sample(2, False))
+    watcher = LoopWatcher(detector, debounce_ms=0)
+    watcher.run(lambda event: None, detector.stop, lambda: states.append(watcher.state))
+    connecting, waiting, watching = WatchState.CONNECTING, WatchState.WAITING, WatchState.WATCHING
+    assert [state for state in states if state is not waiting] == [connecting] * 3 + [watching] * 2
+
+
 def test_after_answering_for_long_a_detector_is_first_tried_again_soon() -> None:
     class Slow(Scripted):
         def sample(self) -> LoopSample:
