@@ -35,7 +35,17 @@ from edge.frames import FrameDecoder
 from edge.health import Health
 from edge.keeper import Standing
 from edge.outbox import Limits, Outbox
-from edge.passage import Change, Closed, FaultChanged, Opened, Passage, PassageMachine, PassageSettings, State
+from edge.passage import (
+    Change,
+    Closed,
+    FaultChanged,
+    FaultKind,
+    Opened,
+    Passage,
+    PassageMachine,
+    PassageSettings,
+    State,
+)
 from edge.publisher import Publisher
 from edge.reading.fuse import Vote
 from edge.reading.reader import FrameReading, PlateReader
@@ -51,8 +61,8 @@ STATE_S = 10.0
 """How often the state message is renewed when nothing happened."""
 VISITS_KEPT = 100
 """Visits whose numbers `sealane explain` can ask for."""
-SETTLE_S = 1.0
-"""After the detector answers, this long until a loop that calls must have said so."""
+STUCK_NOTE = "stuck loops"
+"""In the outbox, for the next process: numbers of the loops that are stuck on."""
 STOP_S = 5.0
 """Longest wait for the stages to end; systemd or the kernel ends what is left."""
 STAGE_PATIENCE_S = 20.0
@@ -77,11 +87,6 @@ class Daemon:
         self._events: queue.Queue[LoopEvent] = queue.Queue(MAX_EVENTS)
         detector: LoopDetector = _driver("loop", settings.loop, folder)
         camera: Camera = _driver("camera", settings.camera, folder)
-        self._watcher = LoopWatcher(detector, debounce_ms=settings.loop.debounce_ms)
-        self._machine = PassageMachine(
-            PassageSettings(detector.loops, settings.loop.gate_time_s, settings.loop.spacing_m),
-            new_id=lambda: secrets.token_bytes(16),
-        )
         self._ring = FrameRing(settings.camera.ring_frames, settings.camera.ring_frame_kib * 1024)
         self._feed = CameraFeed(
             camera,
@@ -104,6 +109,16 @@ class Daemon:
             settings.state.directory / "outbox.sqlite",
             self._standing.sealer,
             Limits(bytes=settings.state.outbox_mib << 20),
+        )
+        noted = map(int, (self._outbox.noted(STUCK_NOTE) or "").split())
+        self._stuck = tuple(loop for loop in noted if loop < detector.loops)
+        for loop in self._stuck:
+            self._health.fault(f"loop-{loop}", FaultKind.STUCK)  # told before; its end is news
+        self._watcher = LoopWatcher(detector, debounce_ms=settings.loop.debounce_ms, occupied=self._stuck)
+        self._machine = PassageMachine(
+            PassageSettings(detector.loops, settings.loop.gate_time_s, settings.loop.spacing_m),
+            new_id=lambda: secrets.token_bytes(16),
+            stuck=self._stuck,
         )
         self._publisher = Publisher(
             settings.broker,
@@ -132,7 +147,6 @@ class Daemon:
         )
         self._recent: deque[dict[str, Any]] = deque(maxlen=VISITS_KEPT)
         self._interrupted = list(self._outbox.interrupted)
-        self._seeing = _Every(SETTLE_S)
         self._arrivals: dict[bytes, Instant] = {}
         self._visit_id = b""
         self._restarted = False
@@ -205,9 +219,10 @@ class Daemon:
                 changes = self._machine.on(self._events.get(timeout=TICK_S))
             except queue.Empty:
                 changes = self._machine.tick(settled_ns)
+                self._settle_interrupted(settled_ns)
+            self._note_stuck()
             for change in changes:
                 self._apply(change)
-            self._settle_interrupted()
             for timer, work in every.items():
                 if timer.due():
                     work()
@@ -235,12 +250,17 @@ class Daemon:
         self._visit_id, self._restarted = passage.id, passage.restarted
         self._visits.open(passage)
 
-    def _settle_interrupted(self) -> None:
+    def _note_stuck(self) -> None:
+        """Before the record of a visit that the gate time closed can be there: a process that finds the vehicle at its
+        start must not make another."""
+        if self._machine.stuck != self._stuck:
+            self._stuck = self._machine.stuck
+            self._outbox.note(STUCK_NOTE, " ".join(map(str, self._stuck)))
+
+    def _settle_interrupted(self, settled_ns: int) -> None:
         """Visits that the daemon did not see the end of, once it is clear that the loop is free: they get their records
         all the same."""
-        if self._machine.state is State.BLIND:
-            self._seeing.restart()
-        elif self._interrupted and self._seeing.due():
+        if self._machine.state is not State.BLIND and settled_ns > self._machine.sighted_ns:
             for interrupted in self._interrupted:
                 self._record(
                     ReadRecord(

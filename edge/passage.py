@@ -5,7 +5,7 @@ spent, and opens no visit until it ends. Live calls become signals, and TRANSITI
 lane; a pair that is not in the table changes nothing. docs/passage.md explains it for people.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
@@ -137,17 +137,26 @@ class PassageMachine:
     before it can follow (`LoopWatcher.settled_ns`: an event is believed some time after it began).
 
     `new_id` gives 16 random bytes for each visit. Visits never overlap: at most one is open. Deadlines that lie before
-    an event are met before it, so the result does not depend on when tick() is called.
+    an event are met before it, so the result does not depend on when tick() is called. `stuck`: loops that were stuck
+    on when an earlier machine ended.
     """
 
-    def __init__(self, settings: PassageSettings, *, new_id: Callable[[], bytes]) -> None:
+    def __init__(self, settings: PassageSettings, *, new_id: Callable[[], bytes], stuck: Collection[int] = ()) -> None:
         self.state = State.BLIND
         self._settings = settings
         self._new_id = new_id
-        self._loops = tuple(_Loop() for _ in range(settings.loops))
+        self._loops = tuple(
+            _Loop(_Call.SPENT, stuck=True) if loop in stuck else _Loop() for loop in range(settings.loops)
+        )
         self._visit: _Visit | None = None
         self._lost = False
-        self._sighted_ns = 0
+        self.sighted_ns = 0
+        """When the detector began to answer, last time."""
+
+    @property
+    def stuck(self) -> tuple[int, ...]:
+        """Loops that are declared stuck on."""
+        return tuple(number for number, loop in enumerate(self._loops) if loop.stuck)
 
     @property
     def next_deadline_ns(self) -> int | None:
@@ -200,7 +209,7 @@ class PassageMachine:
         loop, now_ns = self._loops[event.loop], event.monotonic_ns
         if self.state is State.BLIND:
             return ()
-        stood_before = now_ns <= self._sighted_ns
+        stood_before = now_ns <= self.sighted_ns
         if loop.fault or (loop.call is _Call.SPENT and stood_before):
             loop.call = _Call.SPENT
             return ()
@@ -258,7 +267,7 @@ class PassageMachine:
     def _on_restored(self, event: LoopEvent) -> tuple[Change, ...]:
         was_lost, self._lost = self._lost, False
         if self.state is State.BLIND:
-            self._sighted_ns = event.monotonic_ns
+            self.sighted_ns = event.monotonic_ns
         changes = self._apply(Signal.RESTORED, event.monotonic_ns)
         return (*changes, FaultChanged(FaultKind.LOST, False, event.monotonic_ns)) if was_lost else changes
 
@@ -273,7 +282,7 @@ class PassageMachine:
             self._visit = None
         if transition.opens:
             self._end_live_calls(_Call.SPENT, but=loop)
-            self._visit = _Visit(self._new_id(), now_ns, restarted=now_ns <= self._sighted_ns)
+            self._visit = _Visit(self._new_id(), now_ns, restarted=now_ns <= self.sighted_ns)
             self._note_faults()
             changes.append(Opened(self._visit.passage()))
         if signal in (Signal.START, Signal.SECOND_START) and self._visit is not None:

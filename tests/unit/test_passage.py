@@ -29,9 +29,10 @@ MS = 1_000_000
 GATE_S = 10.0
 
 
-def machine(loops: int = 1, spacing_m: float | None = None) -> PassageMachine:
+def machine(loops: int = 1, spacing_m: float | None = None, stuck: tuple[int, ...] = ()) -> PassageMachine:
     numbers = count(1)
-    return PassageMachine(PassageSettings(loops, GATE_S, spacing_m), new_id=lambda: next(numbers).to_bytes(16))
+    settings = PassageSettings(loops, GATE_S, spacing_m)
+    return PassageMachine(settings, new_id=lambda: next(numbers).to_bytes(16), stuck=stuck)
 
 
 def play(made: PassageMachine, *steps: tuple[LoopEventKind | str, int, int]) -> list[Change]:
@@ -154,6 +155,27 @@ def test_a_stuck_loop_stays_stuck_across_an_outage_without_new_visits() -> None:
         steps += [(LOST, 0, 12_000 + n * 100), (RESTORED, 0, 12_050 + n * 100), (ARRIVE, 0, 12_050 + n * 100)]
     changes = play(machine(), *steps)
     assert opened(changes) == 1
+
+
+def test_a_stuck_loop_stays_stuck_across_a_restart_without_new_visits() -> None:
+    lane = machine()
+    play(lane, (RESTORED, 0, 0), (ARRIVE, 0, 1000), ("tick", 0, 11_000), ("stop", 0, 12_000))
+    assert lane.stuck == (0,)
+    after = machine(stuck=lane.stuck)
+    assert play(after, (RESTORED, 0, 20_000), (ARRIVE, 0, 20_000), ("tick", 0, 60_000)) == []
+    assert after.stuck == (0,)
+    changes = play(after, (LEAVE, 0, 70_000), (ARRIVE, 0, 71_000))
+    assert (faults(changes), opened(changes), after.stuck) == ([(FaultKind.STUCK, False)], 1, ())
+
+
+def test_a_stuck_loop_that_is_free_after_a_restart_is_sound_again() -> None:
+    after, debouncer, changes = machine(stuck=(0,)), Debouncer(1, 20, occupied=(0,)), list[Change]()
+    changes += after.on(LoopEvent(RESTORED, 0, 0))
+    for at_ms in range(300):
+        for event in debouncer.feed(LoopSample(at_ms * MS, (100 <= at_ms < 200,), (False,))):
+            changes += after.on(event)
+    assert faults(changes) == [(FaultKind.STUCK, False)]
+    assert [(passage.restarted, passage.ending) for passage in closed(changes)] == [(False, Ending.LEFT)]
 
 
 def test_stopping_closes_what_is_open() -> None:
