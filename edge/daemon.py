@@ -31,6 +31,7 @@ from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
 from edge.errors import DriverUnknown, ModelError, OutboxFull, StageStuck
 from edge.explain import to_json, visit_of
+from edge.faults import FaultTeller
 from edge.frames import FrameDecoder
 from edge.health import Health
 from edge.keeper import Standing
@@ -83,6 +84,7 @@ class Daemon:
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._health = Health()
+        self._faults = FaultTeller()
         self._clock = Clock()
         self._events: queue.Queue[LoopEvent] = queue.Queue(MAX_EVENTS)
         detector: LoopDetector = _driver("loop", settings.loop, folder)
@@ -226,6 +228,7 @@ class Daemon:
             for timer, work in every.items():
                 if timer.due():
                     work()
+        self._tell_faults(everything=True)
 
     def _apply(self, change: Change) -> None:
         """One change of the passage machine becomes a visit, a record or a fault."""
@@ -337,9 +340,17 @@ class Daemon:
 
     def _fault(self, source: str, code: str, *, active: bool) -> None:
         if self._health.fault(source, code if active else None):
-            level = logging.WARNING if active else logging.INFO
-            logs.event(log, level, "fault", "began" if active else "over", source=source, what=code)
-            self._audit("fault", ("source", source), ("what", code), ("active", int(active)))
+            self._health.count("fault_changes")
+            self._faults.changed(source, code, active=active)
+            self._tell_faults()
+
+    def _tell_faults(self, *, everything: bool = False) -> None:
+        for told in self._faults.due(time.monotonic(), everything=everything):
+            level = logging.WARNING if told.active else logging.INFO
+            word = "began" if told.active else "over"
+            logs.event(log, level, "fault", word, source=told.source, what=told.what, changes=told.changes)
+            facts = ("source", told.source), ("what", told.what), ("active", int(told.active))
+            self._audit("fault", *facts, *([("changes", told.changes)] if told.changes > 1 else []))
             self._publisher.announce()
 
     def _follow(self, standing: Standing) -> None:
@@ -396,6 +407,7 @@ class Daemon:
         if stuck:
             raise StageStuck(f"no progress: {', '.join(stuck)}")
         notify.alive()
+        self._tell_faults()
         if step_ns := self._clock.step_ns():
             self._audit("clock-step", ("by_ms", round(step_ns / 1e6)))
         self._health.set(
