@@ -23,7 +23,8 @@ from edge.errors import (
 ATTEMPTS = 3
 """Times one question is asked before the detector counts as failing: one flipped bit must not end a visit."""
 MAX_STALE_BYTES = 512
-"""Bytes thrown away before a question; a line that never falls silent is garbage."""
+"""Bytes thrown away before a question, for at most as long as an answer may take; a line that never falls silent is
+garbage."""
 SILENT_CHARACTERS = 3.5
 MIN_SILENCE_S = 0.00175
 """Pause before a question, as Modbus RTU wants it: 3.5 characters, or this above 19200 baud."""
@@ -39,7 +40,8 @@ class LineSettings(DriverSettings):
 
 
 class AskedDetector(LoopDetector):
-    """Must override: Settings, loops, missing, levels. A sample takes at most 2 * ATTEMPTS * answer_timeout_ms."""
+    """Must override: Settings, loops, missing, levels. A sample takes at most some 3 * ATTEMPTS *
+    answer_timeout_ms: until the line is silent, and for each half of an answer."""
 
     Settings: ClassVar[type[LineSettings]]
 
@@ -101,11 +103,12 @@ class AskedDetector(LoopDetector):
     def _wait_for_silence(self, wire: Wire) -> None:
         """The pause before a question; what comes in it belongs to no question of ours."""
         stale, silent = 0, False
+        until_s = time.monotonic() + self._silence_s + self._line.answer_timeout_ms / 1000
         while not silent:
             time.sleep(self._silence_s)
             silent = True
             while waiting := wire.in_waiting:
                 silent = False
                 stale += len(wire.read(waiting))
-                if stale > MAX_STALE_BYTES:
+                if stale > MAX_STALE_BYTES or time.monotonic() > until_s:
                     raise LoopGarbage("the line never falls silent")

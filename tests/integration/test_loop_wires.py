@@ -45,8 +45,8 @@ def plug(tmp_path: Path) -> Iterator[Plug]:
         wire.unplug()
 
 
-def modbus(wire: PtyWire) -> ModbusDetector:
-    table = {"presence": (1, 2), "fault": (3, 4), "answer_timeout_ms": 30, "baudrate": 115200}
+def modbus(wire: PtyWire, baudrate: int = 115200) -> ModbusDetector:
+    table = {"presence": (1, 2), "fault": (3, 4), "answer_timeout_ms": 30, "baudrate": baudrate}
     return ModbusDetector(ModbusSettings(port=str(wire.path), address=MODULE, **table))
 
 
@@ -75,15 +75,18 @@ def test_one_bad_answer_is_asked_again_and_ends_nothing(plug: Plug) -> None:
     detector.close()
 
 
-def test_a_line_that_never_falls_silent_is_an_error_within_bounds(plug: Plug) -> None:
+@pytest.mark.parametrize(("baudrate", "every_s", "burst"), [(115200, 0.001, 16), (1200, 0.01, 1)])
+def test_a_line_that_never_falls_silent_is_an_error_within_bounds(
+    baudrate: int, every_s: float, burst: int, plug: Plug
+) -> None:
     wire = plug(lambda question: b"")
     chatter = threading.Event()
 
     def talk() -> None:
-        while not chatter.wait(0.001):
-            os.write(wire.master, b"U" * 16)
+        while not chatter.wait(every_s):
+            os.write(wire.master, b"U" * burst)
 
-    detector = modbus(wire)
+    detector = modbus(wire, baudrate)
     detector.connect()
     thread = threading.Thread(target=talk)
     thread.start()
@@ -91,7 +94,7 @@ def test_a_line_that_never_falls_silent_is_an_error_within_bounds(plug: Plug) ->
         began_s = time.monotonic()
         with pytest.raises(LoopError) as caught:
             detector.sample()
-        assert time.monotonic() - began_s < 3
+        assert time.monotonic() - began_s < 1  # 3 * ATTEMPTS * 30 ms, on a busy machine
         assert caught.value.code == "LOOP-08"
     finally:
         chatter.set()
@@ -159,6 +162,7 @@ def test_vehicles_over_two_contact_loops_become_visits_with_direction_and_speed(
     watcher.start()
     try:
         assert machine.on(events.get(timeout=10)) == ()
+        time.sleep(0.1)  # what comes before the free loops are believed was there at the first sight
         closed = []
         for first, second in ((0, 1), (1, 0)):
             for loop, level, pause_s in ((first, True, 0.27), (second, True, 0.13), (first, False, 0.27)):
