@@ -18,17 +18,27 @@ from types import TracebackType
 from typing import Any, Self
 
 from edge import logs
-from edge.errors import ControlGarbled, ControlPath, ControlRefused, ControlUnreachable, SealaneError, clean
+from edge.errors import (
+    ControlFailed,
+    ControlGarbled,
+    ControlPath,
+    ControlRefused,
+    ControlUnreachable,
+    SealaneError,
+    clean,
+)
 
 SOCKET_NAME = "control.sock"
 MAX_REQUEST_BYTES = 256
 MAX_ANSWER_BYTES = 1 << 20
 TIMEOUT_S = 2.0
 """Longest wait for the other end, on both ends."""
+ACCEPT_PAUSE_S = 1.0
+"""After a connection could not be taken (no file descriptor left, say), this long until the next attempt."""
 
 Jsonable = None | bool | int | float | str | list["Jsonable"] | dict[str, "Jsonable"]
 Handler = Callable[[], Any]
-"""Answers one verb with something json can write. Runs in the server's thread; a SealaneError becomes the answer."""
+"""Answers one verb with something json can write. Runs in the server's thread; what it raises becomes the answer."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +78,7 @@ class ControlServer:
         self._handlers = dict(handlers)
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
 
     def __enter__(self) -> Self:
         self._listener = _listen(self._path)
@@ -80,6 +91,7 @@ class ControlServer:
     ) -> None:
         if self._listener is None or self._thread is None:
             return
+        self._stop.set()
         with contextlib.suppress(OSError):  # a listener that failed already is as good as closed
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
         self._thread.join(2 * TIMEOUT_S)
@@ -87,11 +99,13 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     def _serve(self, listener: socket.socket) -> None:
-        while True:
+        while not self._stop.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if not self._stop.wait(ACCEPT_PAUSE_S):
+                    logs.event(log, logging.WARNING, "control", "nobody could be heard", why=error.strerror)
+                continue
             with connection:
                 connection.settimeout(TIMEOUT_S)
                 try:
@@ -110,6 +124,10 @@ class ControlServer:
             answer = json.dumps({"ok": handler()}, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         except SealaneError as error:
             return _error(error)
+        except Exception as error:  # noqa: BLE001 - whatever one verb lacks, the others are served
+            failed = ControlFailed(f"{clean(verb)}: {type(error).__name__}")
+            logs.error(log, failed, at=logs.places(error.__traceback__))
+            return _error(failed)
         if len(answer) > MAX_ANSWER_BYTES:
             return _error(ControlGarbled(f"the answer to {verb!r} is larger than {MAX_ANSWER_BYTES} bytes"))
         return answer

@@ -739,6 +739,11 @@ class VisitUnknown(DaemonError):
     hint = "Give lines of `sealane tail --json` made by the same version of sealane, one record a line."
 
 
+class ControlFailed(DaemonError):
+    code = "CTL-06"
+    hint = "The daemon could not answer that; the other verbs still work. Report the log line that names the place."
+
+
 class AimOff(DaemonError):
     code = "AIM-01"
     hint = "The session is over, or the daemon was restarted: run `sealane aim` again."

@@ -1,9 +1,11 @@
 """The control socket between real ends in one process, and against bytes that are not its protocol."""
 
 import json
+import resource
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +22,13 @@ def refuse() -> None:
     raise DriverUnknown("no driver of that name")
 
 
+def fail() -> None:
+    raise RuntimeError("not ours")
+
+
 HANDLERS = {
+    "fail": fail,
+    "unfit": object,
     "status": lambda: {"lane": "north-1", "records": 3},
     "refuse": refuse,
     "huge": lambda: "x" * MAX_ANSWER_BYTES,
@@ -51,6 +59,28 @@ def test_a_verb_is_answered_with_what_its_handler_returns(path: Path) -> None:
 def test_an_error_of_the_handler_reaches_the_asker_with_its_code(path: Path) -> None:
     with pytest.raises(ControlRefused, match=r"CTL-02 CFG-04 no driver of that name"):
         ask(path, "refuse")
+
+
+@pytest.mark.parametrize("verb", ["fail", "unfit"])
+def test_a_handler_that_fails_is_an_error_and_the_server_goes_on(verb: str, path: Path) -> None:
+    with pytest.raises(ControlRefused, match=f"CTL-06 {verb}"):
+        ask(path, verb)
+    assert ask(path, "status")
+
+
+def test_a_moment_without_file_descriptors_does_not_end_the_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "ACCEPT_PAUSE_S", 0.05)
+    monkeypatch.setattr(control, "TIMEOUT_S", 5.0)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asker:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (asker.fileno() + 1, limits[1]))
+        try:
+            asker.connect(str(path))
+            time.sleep(0.2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        asker.sendall(b'{"verb":"status"}\n')
+        assert b'"ok"' in asker.recv(1000)
 
 
 def test_an_unknown_verb_is_refused_and_the_server_goes_on(path: Path) -> None:
