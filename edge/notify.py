@@ -1,10 +1,16 @@
 """What systemd is told: ready, alive, stopping, and one line of status. Silent when systemd did not ask.
 
-The protocol of sd_notify(3): datagrams to the unix socket that NOTIFY_SOCKET names.
+The protocol of sd_notify(3): datagrams to the unix socket that NOTIFY_SOCKET names. One that is not taken is logged and
+let go: systemd acts by itself on what it misses for too long.
 """
 
+import logging
 import os
 import socket
+
+from edge import logs
+
+log = logging.getLogger(__name__)
 
 
 def ready() -> None:
@@ -39,5 +45,8 @@ def _send(message: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to_systemd:
-        to_systemd.sendto(message.encode(), address)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to_systemd:
+            to_systemd.sendto(message.encode(), address)
+    except OSError as error:
+        logs.event(log, logging.WARNING, "systemd", "could not be told", why=error.strerror)

@@ -50,3 +50,11 @@ def test_the_watchdog_interval_is_in_seconds_and_only_for_the_process_it_was_mea
     assert notify.watchdog_s() == 30.0
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid() + 1))
     assert notify.watchdog_s() is None
+
+
+def test_a_systemd_that_does_not_listen_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "nobody"))
+    notify.alive()
+    assert "could not be told" in caplog.text
