@@ -29,7 +29,7 @@ from edge.aim.session import AimSession
 from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
 from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
-from edge.errors import DriverUnknown, ModelError, OutboxFull, StageStuck
+from edge.errors import DriverUnknown, ModelError, OutboxFull, RecordInvalid, StageStuck
 from edge.explain import to_json, visit_of
 from edge.faults import FaultTeller
 from edge.frames import FrameDecoder
@@ -82,6 +82,7 @@ class Daemon:
         self._config = settings
         self._confinement = confinement
         self._stop = threading.Event()
+        self._stopping = False
         self._failure: BaseException | None = None
         self._health = Health()
         self._faults = FaultTeller()
@@ -158,7 +159,7 @@ class Daemon:
     def run(self) -> None:
         """Until SIGTERM or SIGINT, or until a stage fails: then that failure is raised."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, self._told_to_stop)
         stages: dict[str, tuple[Callable[[Callable[[], None]], None], Callable[[], float]]] = {
             "loop": (
                 lambda alive: self._watcher.run(self._hear, self._stop, alive),
@@ -201,6 +202,11 @@ class Daemon:
         if self._failure is not None:
             raise self._failure
 
+    def _told_to_stop(self, *_: object) -> None:
+        """A signal comes in between any two steps of the main thread, which may be setting the event just then and hold
+        its lock: so this is no more than a note for it."""
+        self._stopping = True
+
     def _stage(self, work: Callable[[Callable[[], None]], None], alive: Callable[[], None]) -> None:
         try:
             work(alive)
@@ -215,7 +221,7 @@ class Daemon:
             _Every(STATE_S): self._publisher.announce,
             _Every(TICK_S): self._watch,
         }
-        while not self._stop.is_set():
+        while not (self._stopping or self._stop.is_set()):
             settled_ns = self._watcher.settled_ns  # asked first: what began before it is in the queue by now
             try:
                 changes = self._machine.on(self._events.get(timeout=TICK_S))
@@ -281,23 +287,29 @@ class Daemon:
             self._interrupted.clear()
 
     def _finish(self, passage: Passage, reading: PlateReading) -> None:
-        """Runs in the reader's thread."""
-        self._record(
-            ReadRecord(
-                passage_id=passage.id,
-                arrival=self._arrivals.pop(passage.id),
-                departure=self._instant(passage.departure_ns or passage.arrival_ns),
-                ending=passage.ending or Ending.LEFT,
-                restarted=passage.restarted,
-                clock=self._clock_quality(),
-                reading=reading,
-                direction=passage.direction,
-                speed_kmh=passage.speed_kmh,
-                loop_faults=passage.loop_faults,
-                model_id=self._plates.model_id,
-                software=SOFTWARE,
-            )
+        """Runs in the reader's thread. A reading that no record can hold must not cost the visit its record."""
+        record = ReadRecord(
+            passage_id=passage.id,
+            arrival=self._arrivals.pop(passage.id),
+            departure=self._instant(passage.departure_ns or passage.arrival_ns),
+            ending=passage.ending or Ending.LEFT,
+            restarted=passage.restarted,
+            clock=self._clock_quality(),
+            reading=reading,
+            direction=passage.direction,
+            speed_kmh=passage.speed_kmh,
+            loop_faults=passage.loop_faults,
+            model_id=self._plates.model_id,
+            software=SOFTWARE,
         )
+        try:
+            self._record(record)
+        except RecordInvalid as error:
+            logs.error(log, error)
+            self._record(replace(record, reading=PlateReading(text=None, no_read=NoRead.UNSURE)))
+            self._fault("reader", error.code, active=True)
+        else:
+            self._fault("reader", "", active=False)
 
     def _record(self, record: ReadRecord) -> None:
         self._outbox.append(record)

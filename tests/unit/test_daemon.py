@@ -1,0 +1,71 @@
+"""What becomes of visits and faults in the daemon; its stages are left out, and the outbox is a list."""
+
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+
+from drivers.clock import Clock
+from edge.daemon import Daemon
+from edge.faults import BURST, FaultTeller
+from edge.health import Health
+from edge.passage import Passage
+from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateReading, PlateText, ReadRecord, encode
+
+VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
+
+
+class Kept(list[LaneRecord]):
+    """An outbox that holds what a record can hold."""
+
+    def append(self, record: LaneRecord) -> None:
+        encode(record)
+        super().append(record)
+
+
+@pytest.fixture
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def daemon(kept: Kept) -> Daemon:
+    daemon = Daemon.__new__(Daemon)
+    vars(daemon).update(
+        _outbox=kept,
+        _publisher=SimpleNamespace(wake=lambda: None, announce=lambda: None),
+        _health=Health(),
+        _faults=FaultTeller(),
+        _clock=Clock(),
+        _plates=SimpleNamespace(model_id="model"),
+        _arrivals={VISIT.id: Instant(1, 1)},
+        _recent=deque(),
+    )
+    return daemon
+
+
+def test_a_reading_that_no_record_can_hold_costs_the_visit_its_text_and_not_its_record(
+    daemon: Daemon, kept: Kept
+) -> None:
+    daemon._finish(VISIT, PlateReading(PlateText("b 123"), None))
+    read, fault = kept
+    assert isinstance(read, ReadRecord)
+    assert isinstance(fault, AuditRecord)
+    assert (read.passage_id, read.reading) == (VISIT.id, PlateReading(None, NoRead.UNSURE))
+    assert dict(fault.facts) == {"source": "reader", "what": "REC-01", "active": 1}
+    daemon._arrivals[VISIT.id] = Instant(3, 3)
+    daemon._finish(VISIT, PlateReading(PlateText("B123"), None))
+    assert isinstance(over := kept[-1], AuditRecord)
+    assert dict(over.facts) == {"source": "reader", "what": "", "active": 0}
+
+
+def test_a_fault_that_chatters_fills_no_outbox_and_its_last_state_is_told_all_the_same(
+    daemon: Daemon, kept: Kept
+) -> None:
+    for n in range(1001):
+        daemon._fault("loop-0", "detector", active=n % 2 == 0)
+    assert len(kept) == BURST
+    assert daemon._health.state()["counts"]["fault_changes"] == 1001
+    daemon._tell_faults(everything=True)
+    assert isinstance(last := kept[-1], AuditRecord)
+    assert dict(last.facts) == {"source": "loop-0", "what": "detector", "active": 1, "changes": 1001 - BURST}
