@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +43,7 @@ def hear(process: subprocess.Popen[str], event: str) -> Iterator[dict[str, Any]]
 
 
 @contextmanager
-def daemon(site: Site, camera: str, module: str) -> Iterator[Path]:
+def daemon(site: Site, camera: str, module: str, gate_time_s: int = 120) -> Iterator[Path]:
     """`sealane run`; gives its state directory."""
     (site.root / "lane.toml").write_text(f"""
 confine = "try"
@@ -51,6 +52,7 @@ id = "gate"
 [loop]
 driver = "modbus"
 spacing_m = 2.5
+gate_time_s = {gate_time_s}
 [loop.device]
 port = "{site.root / "loop"}"
 address = 1
@@ -139,3 +141,32 @@ def test_two_inputs_of_a_module_give_direction_and_speed(tmp_path: Path) -> None
     assert [read["direction"] for read in reads] == ["forward"] * 2
     for read, truth in zip(reads, passed, strict=True):
         assert read["speed_kmh"] == pytest.approx(truth["speed_kmh"], rel=0.25)
+
+
+def test_what_stands_on_a_stuck_loop_is_one_visit_across_a_restart(tmp_path: Path) -> None:
+    scenario = '[traffic]\nvehicles = 1\nspeed_kmh = [50, 60]\n[[trouble]]\nafter = 1\nkind = "stuck"\nseconds = 600\n'
+    site = Site(tmp_path)
+    site.enrol("gate")
+    site.broker.start()
+
+    def stuck(state: Path) -> bool:
+        return ready(state) and ask(socket_path(state), "status")["faults"].get("loop-0") == "stuck-on"
+
+    try:
+        with site.collecting(), road(tmp_path, scenario) as process:
+            (start,) = hear(process, "ready")
+            with daemon(site, start["camera"], LD120, gate_time_s=5) as state:
+                until(lambda: ready(state))
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+                until(lambda: stuck(state))
+                until(lambda: any(record.get("ending") == "gate-time" for _, record in records(site)))
+            reads = sum(kind == "r" for kind, _ in records(site))
+            with daemon(site, start["camera"], LD120, gate_time_s=5) as state:
+                until(lambda: stuck(state))
+                time.sleep(7)
+                assert stuck(state)
+            assert sum(kind == "r" for kind, _ in records(site)) == reads
+    finally:
+        site.broker.stop()
