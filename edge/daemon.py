@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -106,7 +107,7 @@ class Daemon:
             Vote,
             self._finish,
             VisitSettings(settings.camera.before_s, settings.camera.after_s, settings.reading.max_frames),
-            heard=lambda: self._watcher.settled_ns,
+            heard=self._heard,
         )
         self._outbox = Outbox.open(
             settings.state.directory / "outbox.sqlite",
@@ -154,6 +155,7 @@ class Daemon:
         self._visit_id = b""
         self._restarted = False
         self._checkpointed: int | None = None
+        self._heard_ns = 0
         self._camera_live = False
 
     def run(self) -> None:
@@ -222,30 +224,36 @@ class Daemon:
             _Every(TICK_S): self._watch,
         }
         while not (self._stopping or self._stop.is_set()):
-            settled_ns = self._watcher.settled_ns  # asked first: what began before it is in the queue by now
-            try:
-                changes = self._machine.on(self._events.get(timeout=TICK_S))
-            except queue.Empty:
-                changes = self._machine.tick(settled_ns)
-                self._settle_interrupted(settled_ns)
-            self._note_stuck()
-            for change in changes:
-                self._apply(change)
+            with suppress(queue.Empty):
+                self._apply(self._machine.on(self._events.get(timeout=TICK_S)))
+                self._events.task_done()
+            heard_ns = self._heard()
+            self._apply(self._machine.tick(heard_ns))
+            self._settle_interrupted(heard_ns)
             for timer, work in every.items():
                 if timer.due():
                     work()
         self._tell_faults(everything=True)
 
-    def _apply(self, change: Change) -> None:
-        """One change of the passage machine becomes a visit, a record or a fault."""
-        match change:
-            case Opened(passage):
-                self._open(passage)
-            case Closed(passage):
-                self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
-            case FaultChanged():
-                source = "loop" if change.loop is None else f"loop-{change.loop}"
-                self._fault(source, str(change.fault), active=change.active)
+    def _heard(self) -> int:
+        """Whatever the loops told of the time before this has been worked on. For any thread."""
+        settled_ns = self._watcher.settled_ns  # asked first: what began before it is in the queue by now, or was
+        if self._events.unfinished_tasks == 0:
+            self._heard_ns = settled_ns
+        return self._heard_ns
+
+    def _apply(self, changes: tuple[Change, ...]) -> None:
+        """Changes of the passage machine become visits, records and faults."""
+        self._note_stuck()
+        for change in changes:
+            match change:
+                case Opened(passage):
+                    self._open(passage)
+                case Closed(passage):
+                    self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
+                case FaultChanged():
+                    source = "loop" if change.loop is None else f"loop-{change.loop}"
+                    self._fault(source, str(change.fault), active=change.active)
 
     def _open(self, passage: Passage) -> None:
         """A visit begins; if the daemon ended during one and the loop is still occupied, that one goes on."""
@@ -266,10 +274,10 @@ class Daemon:
             self._stuck = self._machine.stuck
             self._outbox.note(STUCK_NOTE, " ".join(map(str, self._stuck)))
 
-    def _settle_interrupted(self, settled_ns: int) -> None:
+    def _settle_interrupted(self, heard_ns: int) -> None:
         """Visits that the daemon did not see the end of, once it is clear that the loop is free: they get their records
         all the same."""
-        if self._machine.state is not State.BLIND and settled_ns > self._machine.sighted_ns:
+        if self._machine.state is not State.BLIND and heard_ns > self._machine.sighted_ns:
             for interrupted in self._interrupted:
                 self._record(
                     ReadRecord(

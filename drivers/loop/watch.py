@@ -22,9 +22,9 @@ class Debouncer:
     """Believes a line once it has held its new level for `debounce_ms`; an event bears the time that level began.
 
     After start_over() the lines are unknown: one that is on is announced anew, one that went off meanwhile as off. The
-    level believed first began with the first sample: what bounced before it was none. Loops in `occupied` count as
-    announced on from the beginning. Of changes believed in one sample faults come first, so that the call of a failing
-    loop is known for what it is.
+    level believed first began with the first sample, even if it bounced for up to `debounce_ms` then. Loops in
+    `occupied` count as announced on from the beginning. Of changes believed in one sample faults come first, so that
+    the call of a failing loop is known for what it is.
     """
 
     def __init__(self, loops: int, debounce_ms: float, occupied: Collection[int] = ()) -> None:
@@ -70,7 +70,7 @@ class _Line:
         self.candidate = False
         self.since_ns = 0
         self.began_ns = 0
-        """What the event will bear: since_ns, or the first sample's time while the line is not known."""
+        """What the event will bear: since_ns, or while the line is not known when it began to bounce."""
 
     def feed(self, level: bool, now_ns: int, debounce_ns: int) -> int | None:
         """When `level` began, if it is to be announced now, else None."""
@@ -78,7 +78,7 @@ class _Line:
             self.pending = False
             return None
         if not self.pending or level != self.candidate:
-            if self.known or not self.pending:
+            if self.known or not self.pending or now_ns - self.began_ns > debounce_ns:
                 self.began_ns = now_ns
             self.pending, self.candidate, self.since_ns = True, level, now_ns
         if now_ns - self.since_ns < debounce_ns:
@@ -118,11 +118,13 @@ class LoopWatcher:
         self._answers: bool | None = None
         self._restored_ns = 0
         self._settled_ns = 0
+        self._asked = False
 
     @property
     def settled_ns(self) -> int:
         """Every event that began before this has been emitted. For any thread."""
-        return self._settled_ns if self._answers else self._clock()
+        now_ns = self._clock()  # before the look whether it is asked: an answer is later
+        return self._settled_ns if self._asked else now_ns
 
     def run(self, emit: Callable[[LoopEvent], None], stop: threading.Event, alive: Callable[[], None]) -> None:
         """Watch until `stop` is set, then close the detector.
@@ -141,8 +143,9 @@ class LoopWatcher:
                     if self._answers and self._clock() - self._restored_ns > STEADY_S * 1e9:
                         backoff.succeeded()
                     if self._answers is not False:
-                        emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
                         self._answers = False
+                        emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
+                    self._asked = False
                     self._detector.close()
                     self._wait(backoff.failed() * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
         finally:
@@ -155,13 +158,14 @@ class LoopWatcher:
         alive()
         self._detector.connect()
         self._debouncer.start_over()
+        self._settled_ns, self._asked = self._clock(), True
         next_s = time.monotonic()
         while not stop.is_set():
             alive()
             sample = self._detector.sample()
             if self.state is not WatchState.WATCHING:
                 self.state = WatchState.WATCHING
-                self._settled_ns, self._restored_ns, self._answers = sample.monotonic_ns, self._clock(), True
+                self._answers, self._restored_ns = True, self._clock()
                 emit(LoopEvent(LoopEventKind.RESTORED, 0, sample.monotonic_ns))
             for event in self._debouncer.feed(sample):
                 emit(event)

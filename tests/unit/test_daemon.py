@@ -1,11 +1,13 @@
 """What becomes of visits and faults in the daemon; its stages are left out, and the outbox is a list."""
 
+import queue
 from collections import deque
 from types import SimpleNamespace
 
 import pytest
 
 from drivers.clock import Clock
+from drivers.loop.base import LoopEvent, LoopEventKind
 from edge.daemon import Daemon
 from edge.faults import BURST, FaultTeller
 from edge.health import Health
@@ -69,3 +71,16 @@ def test_a_fault_that_chatters_fills_no_outbox_and_its_last_state_is_told_all_th
     daemon._tell_faults(everything=True)
     assert isinstance(last := kept[-1], AuditRecord)
     assert dict(last.facts) == {"source": "loop-0", "what": "detector", "active": 1, "changes": 1001 - BURST}
+
+
+def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:
+    watcher, events = SimpleNamespace(settled_ns=5), queue.Queue[LoopEvent]()
+    vars(daemon).update(_watcher=watcher, _events=events, _heard_ns=0)
+    assert daemon._heard() == 5
+    events.put(LoopEvent(LoopEventKind.ARRIVE, 0, 6))
+    watcher.settled_ns = 7
+    assert daemon._heard() == 5
+    events.get()
+    assert daemon._heard() == 5
+    events.task_done()
+    assert daemon._heard() == 7

@@ -105,6 +105,13 @@ def test_no_event_is_older_than_what_was_settled_before_it(steps: list[tuple[int
         settled_ns = debouncer.settled_ns
 
 
+def test_a_line_that_hums_from_the_first_sample_on_holds_up_nothing() -> None:
+    debouncer = Debouncer(1, DEBOUNCE_MS)
+    for at_ms in range(1000):
+        debouncer.feed(LoopSample(at_ms * MS, (False,), (at_ms // 10 % 2 == 0,)))
+        assert debouncer.settled_ns >= (at_ms - 2 * DEBOUNCE_MS) * MS
+
+
 class Scripted(LoopDetector):
     """A detector that plays a script: samples, errors, and at its end it stops the watcher."""
 
