@@ -13,6 +13,11 @@ root=${DESTDIR:-}
 
 say() { printf '%s\n' "$*"; }
 
+refuse() {
+    say "$1" >&2
+    exit 1
+}
+
 put() { # put SOURCE TARGET: copy if it differs
     if cmp -s "$1" "$root$2"; then
         say "same      $2"
@@ -31,6 +36,10 @@ folder() { # folder PATH MODE
     fi
 }
 
+documents() { # documents NAME...: for whoever stands beside the box, where the unit says they are
+    for name in "$@"; do put "$here/../docs/$name" "/opt/sealane/docs/$name"; done
+}
+
 hosts() { # hosts UNIT ADDRESS...: the drop-in that names whom a service may talk to
     unit=$1
     shift
@@ -43,14 +52,21 @@ hosts() { # hosts UNIT ADDRESS...: the drop-in that names whom a service may tal
     put "$list" "/etc/systemd/system/$unit.service.d/hosts.conf"
 }
 
-if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
-    say "run it as root: sudo $0 $*" >&2
-    exit 1
-fi
+what=${1:-}
+case $what in
+    -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;;
+    --collector) ;;
+    *[!a-z0-9-]* | -*) refuse "a lane id is made of a-z, 0-9 and -: $what" ;;
+esac
+[ $# -eq 0 ] || shift
+for host in "$@"; do
+    case $host in *[!0-9a-fA-F.:/]*) refuse "an address is needed, or a network such as 198.51.100.0/28: $host" ;; esac
+done
+[ -n "$root" ] || [ "$(id -u)" -eq 0 ] || refuse "run it as root: sudo $0 $what $*"
 
-if [ "${1:-}" = --collector ]; then
-    shift
+if [ "$what" = --collector ]; then
     put "$here/sealane-collector.service" /etc/systemd/system/sealane-collector.service
+    documents owner-guide.md errors.md
     folder /etc/sealane-collector 0755
     folder /etc/sealane-collector/private 0700
     if [ -e "$root/etc/sealane-collector/collector.env" ]; then
@@ -64,6 +80,7 @@ if [ "${1:-}" = --collector ]; then
     say "Next, for the collector:"
     say "  options           /etc/sealane-collector/collector.env"
     say "  private keys      /etc/sealane-collector/private/   collector and collector.central.key (they stay root's)"
+    say "  certificates      /etc/sealane-collector/           ca.pem, collector.central.pem and root.json"
     say "  its hosts         sudo $0 --collector ADDRESS...   (broker, database, name server)"
     say "  start it          sudo systemctl enable --now sealane-collector"
     exit
@@ -73,6 +90,7 @@ put "$here/sealane@.service" /etc/systemd/system/sealane@.service
 put "$here/sealane.sysusers.conf" /etc/sysusers.d/sealane.conf
 put "$here/sealane.tmpfiles.conf" /etc/tmpfiles.d/sealane.conf
 put "$here/99-sealane.rules" /etc/udev/rules.d/99-sealane.rules
+documents field-guide.md errors.md
 if [ -z "$root" ]; then
     systemd-sysusers /etc/sysusers.d/sealane.conf
     systemd-tmpfiles --create /etc/tmpfiles.d/sealane.conf
@@ -83,10 +101,8 @@ if [ -z "$root" ]; then
     systemctl daemon-reload
 fi
 
-if [ $# -gt 0 ]; then
-    lane=$1
-    shift
-    case $lane in *[!a-z0-9-]* | -* | '') say "a lane id is made of a-z, 0-9 and -: $lane" >&2; exit 1 ;; esac
+if [ -n "$what" ]; then
+    lane=$what
     folder "/etc/sealane/$lane" 0755
     folder "/etc/sealane/$lane/private" 0700
     if [ -e "$root/etc/sealane/$lane/lane.toml" ]; then
@@ -103,9 +119,10 @@ if [ $# -gt 0 ]; then
     [ -n "$root" ] || systemctl daemon-reload
     say
     say "Next, for lane $lane:"
-    say "  private keys      /etc/sealane/$lane/private/   (sealane keys; they stay root's)"
-    say "  public keys, CA   /etc/sealane/$lane/"
+    say "  settings          /etc/sealane/$lane/lane.toml"
     say "  its hosts         sudo $0 $lane ADDRESS...   (broker, camera, serial server, name server)"
+    say "  enrol it          sudo /opt/sealane/bin/sealane enrol --config /etc/sealane/$lane/lane.toml"
+    say "                    (private keys go to /etc/sealane/$lane/private/ and stay root's)"
     say "  start it          sudo systemctl enable --now sealane@$lane"
 fi
 

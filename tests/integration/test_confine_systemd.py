@@ -135,6 +135,9 @@ def test_a_configuration_that_is_there_is_kept(root: Path, what: str, file: str)
     assert mine.read_text() == "# mine"
 
 
-def test_a_lane_name_that_could_leave_its_folder_is_refused(root: Path) -> None:
-    assert install(root, "../etc").returncode == 1
-    assert not (root / "etc/sealane").exists()
+@pytest.mark.parametrize("arguments", [("../etc",), ("--colector",), ("north-1", "broker.example")])
+def test_a_name_that_could_leave_its_folder_and_a_host_without_an_address_are_refused(
+    root: Path, arguments: tuple[str, ...]
+) -> None:
+    assert install(root, *arguments).returncode == 1
+    assert not root.exists()
