@@ -73,7 +73,7 @@ def mosquitto_conf(directory: Path, port: int, ca: Path, cert: Path, key: Path) 
         "/etc/sealane/broker/broker.pem": str(cert.resolve()),
         "/etc/sealane/broker/broker.key": str(key.resolve()),
         "/etc/sealane/broker/acl": str(SAMPLES / "acl"),
-        "persistence_location /var/lib/mosquitto/": f"persistence_location {directory.resolve()}/",
+        "# persistence_location /var/lib/mosquitto/": f"persistence_location {directory.resolve()}/",
     }
     text = (SAMPLES / "mosquitto.conf").read_text()
     for theirs, mine in ours.items():
