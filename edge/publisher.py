@@ -226,8 +226,8 @@ class Publisher:
     def _refused(self, publication: Publication, reason: int) -> None:
         kind: type[MqttError] = MqttPublicationRefused
         if reason == NO_SUBSCRIBER:
-            if publication.topic == topic(self._lane_id, "state"):
-                return
+            if publication.topic in (topic(self._lane_id, "state"), topic(self._lane_id, "request")):
+                return  # retained: whoever wants it comes later
             kind = MqttNoSubscriber
         elif reason == NOT_AUTHORISED:
             kind = MqttNotAuthorised

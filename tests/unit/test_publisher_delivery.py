@@ -1,10 +1,17 @@
 """What to send and when to send it again, without a broker."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.publisher import MAX_PATIENCE_S, MAX_REFUSED_PAUSE_S, Delivery
+from edge.config import Broker
+from edge.errors import MqttNoSubscriber
+from edge.mqtt import NO_SUBSCRIBER, Publication, topic
+from edge.publisher import MAX_PATIENCE_S, MAX_REFUSED_PAUSE_S, Delivery, Publisher
 
 
 def test_what_waits_is_sent_once_and_in_order() -> None:
@@ -151,3 +158,16 @@ class Wire(RuleBasedStateMachine):
 
 TestWire = Wire.TestCase
 TestWire.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "said"),
+    [("record", MqttNoSubscriber.code), ("checkpoint", MqttNoSubscriber.code), ("state", None), ("request", None)],
+)
+def test_only_of_what_a_collector_must_hear_it_is_trouble_that_nobody_listens(leaf: str, said: str | None) -> None:
+    file = Path("unread.pem")
+    broker = Broker(host="broker", ca_file=file, certificate_file=file, key_file=file)
+    outbox = SimpleNamespace(pending=lambda limit: [])
+    publisher = Publisher(broker, "lane-1", outbox, [], receipt_timeout_s=1, state=dict)  # type: ignore[arg-type]
+    publisher._refused(Publication(topic("lane-1", leaf), b"", retain=True), NO_SUBSCRIBER)
+    assert publisher.status.error == said
