@@ -26,6 +26,8 @@ BLUR_M = 0.01
 DEFAULT_SPEED_KMH = 30.0
 """Taken where no second loop measured it: a slow lane."""
 FRAMES = 5
+SETTLED_FRAMES = 3
+"""So many that agree settle a visit, and no more are looked at (edge.reading.fuse)."""
 PRESENCE_MS = 150.0
 """A car of 4 m at 60 km/h holds a 2 m loop for 360 ms; shorter calls are a loop that lets go too early."""
 CONFIDENCE = 0.9
@@ -178,7 +180,7 @@ def _camera(visit: Visit) -> Iterator[Finding]:
             "check the network to the camera; let the camera send fewer or smaller frames",
         )
         return
-    if visit.frames_seen < FRAMES:
+    if visit.frames_seen < FRAMES and not _settled(visit):
         yield Finding(
             f"only {_frames(visit.frames_seen)} (needs {FRAMES})",
             "raise the camera's frame rate, or before_s and after_s in lane.toml",
@@ -233,6 +235,11 @@ def _clock(visit: Visit) -> Iterator[Finding]:
 
 
 _RULES: tuple[Callable[[Visit], Iterator[Finding]], ...] = (_camera, _plate, _loop, _clock)
+
+
+def _settled(visit: Visit) -> bool:
+    """Whether more frames would hardly have changed anything."""
+    return visit.no_read is None and visit.frames_agreeing >= SETTLED_FRAMES and visit.confidence >= CONFIDENCE
 
 
 def _longest_us(visit: Visit) -> float:

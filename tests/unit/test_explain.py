@@ -15,6 +15,7 @@ from edge.commands.explain import _from_lines, command
 from edge.errors import VisitUnknown
 from edge.explain import Visit, explain, from_fields, from_json, to_json, visit_of
 from edge.reading import reader
+from edge.reading.fuse import VoteSettings
 from edge.record import (
     Alternative,
     ClockQuality,
@@ -77,8 +78,10 @@ def test_a_good_read_has_an_outcome_and_nothing_to_improve() -> None:
         ({"no_read": "bloomed", "clipped_share": 0.08}, "8% of the plate clipped (at most 5%): less infrared"),
         ({"presence_ms": 90}, "loop presence 90 ms (needs 150): raise the detector's sensitivity"),
         ({"no_read": "too-dark", "brightness": 12}, "frame brightness 12 of 255 (needs 35): more infrared light"),
-        ({"frames_seen": 2}, "only 2 frames (needs 5): raise the camera's frame rate"),
-        ({"frames_seen": 1}, "only 1 frame (needs 5)"),
+        ({"frames_seen": 3, "no_read": "unsure"}, "only 3 frames (needs 5): raise the camera's frame rate"),
+        ({"frames_seen": 3, "frames_agreeing": 3, "confidence": 0.6}, "only 3 frames (needs 5)"),
+        ({"frames_seen": 2, "frames_agreeing": 2}, "only 2 frames (needs 5)"),
+        ({"frames_seen": 1, "frames_agreeing": 1}, "only 1 frame (needs 5)"),
         ({"no_read": "camera-silent", "frames_seen": 0}, "no frame came: check the camera's power"),
         ({"no_read": "frames-damaged"}, "none of 14 frames could be decoded: check the network"),
         ({"no_read": "no-plate", "plate_height_px": None}, "no plate in 14 frames: check with `sealane aim`"),
@@ -94,6 +97,13 @@ def test_a_good_read_has_an_outcome_and_nothing_to_improve() -> None:
 )
 def test_each_number_out_of_range_says_what_is_needed_and_what_to_do(change: dict[str, object], said: str) -> None:
     assert said in words(replace(GOOD, **change))  # type: ignore[arg-type]
+
+
+def test_a_read_that_a_few_frames_settled_needed_no_more_of_them() -> None:
+    few = dict.fromkeys(("frames_seen", "frames_used", "frames_agreeing"), explaining.SETTLED_FRAMES)
+    assert explain(replace(GOOD, **few)).findings == ()
+    assert VoteSettings().settle_frames == explaining.SETTLED_FRAMES
+    assert VoteSettings().settle_probability > explaining.CONFIDENCE
 
 
 def test_a_silent_camera_is_not_blamed_on_its_frame_rate() -> None:
