@@ -61,10 +61,10 @@ def ask(path: Path, verb: str) -> Any:
         answer = json.loads(line)
         if "ok" in answer:
             return answer["ok"]
-        refusal = f"{answer['error']['code']} {answer['error']['what']}"
+        code, what = answer["error"]["code"], answer["error"]["what"]
     except (ValueError, TypeError, KeyError) as error:
         raise ControlGarbled(f"the answer to {verb!r} is not the protocol's") from error
-    raise ControlRefused(clean(refusal))
+    raise ControlRefused(clean(f"{code} {what}"), code)
 
 
 class ControlServer:

@@ -17,7 +17,7 @@ class SealaneError(Exception):
     """Root of the tree. `what` says what happened, in one line without secrets."""
 
     code: ClassVar[str] = "LANE-00"
-    hint: ClassVar[str] = "Run the command again with --verbose and read the line above this one."
+    hint: str = "Run the command again with --verbose and read the line above this one."
     retryable: ClassVar[bool] = False
 
     def __init__(self, what: str) -> None:
@@ -720,8 +720,14 @@ class ControlUnreachable(DaemonError):
 
 
 class ControlRefused(DaemonError):
+    """answered: the code that the daemon answered with; what to do is what that one's hint says."""
+
     code = "CTL-02"
     hint = "The daemon answered with the error above; its log has more."
+
+    def __init__(self, what: str, answered: str = "") -> None:
+        super().__init__(what)
+        self.hint = next((leaf.hint for leaf in catalogue() if leaf.code == answered), type(self).hint)
 
 
 class ControlGarbled(DaemonError):

@@ -56,9 +56,14 @@ def test_a_verb_is_answered_with_what_its_handler_returns(path: Path) -> None:
     assert ask(path, "status") == {"lane": "north-1", "records": 3}
 
 
-def test_an_error_of_the_handler_reaches_the_asker_with_its_code(path: Path) -> None:
-    with pytest.raises(ControlRefused, match=r"CTL-02 CFG-04 no driver of that name"):
+def test_an_error_of_the_handler_reaches_the_asker_with_its_code_and_hint(path: Path) -> None:
+    with pytest.raises(ControlRefused, match=r"CTL-02 CFG-04 no driver of that name") as refused:
         ask(path, "refuse")
+    assert refused.value.hint == DriverUnknown.hint
+
+
+def test_an_error_that_this_version_does_not_know_has_the_hint_of_any() -> None:
+    assert ControlRefused("NEW-01 something", "NEW-01").hint == ControlRefused.hint
 
 
 @pytest.mark.parametrize("verb", ["fail", "unfit"])
