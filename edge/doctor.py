@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from drivers.clock import ClockReading
 from edge.errors import catalogue
 from edge.passage import FaultKind
 
@@ -34,8 +35,11 @@ class Check:
     do: str = ""
 
 
-def checks(status: Mapping[str, Any], measures: Sequence[Mapping[str, Any]], swaps: Sequence[str]) -> Iterator[Check]:
-    """status, measures: as the daemon answers the verbs "status" and "confinement"; swaps: places this box swaps to."""
+def checks(
+    status: Mapping[str, Any], measures: Sequence[Mapping[str, Any]], clock: ClockReading, swaps: Sequence[str]
+) -> Iterator[Check]:
+    """status, measures: as the daemon answers the verbs "status" and "confinement"; clock, swaps: this box's clock now,
+    and places that it swaps to."""
     faults = dict(status["faults"])
     if (broker := status.get("broker", "ok")) != "ok":
         faults["broker"] = broker
@@ -49,6 +53,7 @@ def checks(status: Mapping[str, Any], measures: Sequence[Mapping[str, Any]], swa
         yield Check("outbox", False, f"{waiting} messages wait for a receipt", do)
     else:
         yield Check("outbox", True, f"{waiting} waiting")
+    yield _clock(clock)
     if not measures:
         yield Check("confinement", False, "off", 'Take confine = "off" out of lane.toml.')
     for measure in measures:
@@ -60,3 +65,11 @@ def checks(status: Mapping[str, Any], measures: Sequence[Mapping[str, Any]], swa
         yield Check("swap", False, ", ".join(swaps), do)
     else:
         yield Check("swap", True, "none")
+
+
+def _clock(clock: ClockReading) -> Check:
+    source = f", by {clock.source}" if clock.source else ""
+    if clock.synchronised:
+        return Check("clock", True, f"synchronised within {clock.bound_ms:.0f} ms{source}")
+    do = "Give this box a time server or a receiver; then see what it says: chronyc sources, or timedatectl."
+    return Check("clock", False, f"not synchronised, may be wrong by {clock.bound_ms / 1000:.0f} s or more", do)

@@ -17,13 +17,14 @@ def command(
     from rich.console import Console
     from rich.markup import escape
 
+    from drivers.clock import Clock
     from edge import control
     from edge.config import load
     from edge.doctor import checks
 
     path = control.socket_path(load(config).state.directory)
     swaps = [line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:]]
-    found = list(checks(control.ask(path, "status"), control.ask(path, "confinement"), swaps))
+    found = list(checks(control.ask(path, "status"), control.ask(path, "confinement"), Clock().read(), swaps))
     console = Console(highlight=False, soft_wrap=True)
     for check in found:
         if as_json:

@@ -4,20 +4,27 @@ from typing import Any
 
 import pytest
 
+from drivers.clock import UNKNOWN_ERROR_MS, ClockReading
 from edge.doctor import Check, checks
 from edge.errors import CameraSilent
 
 WELL: dict[str, Any] = {"faults": {}, "broker": "ok", "outbox": 2, "loop": "ok", "camera": "ok"}
 CONFINED = [{"name": "writes", "on": True, "why": "Landlock ABI 7", "needed": True}]
+CLOCK = ClockReading(1, 1, synchronised=True, bound_ms=3.2, source="time.example")
 
 
-def bad(status: dict[str, Any], measures: list[dict[str, Any]] = CONFINED, swaps: tuple[str, ...] = ()) -> list[Check]:
-    return [check for check in checks(status, measures, swaps) if not check.good]
+def bad(
+    status: dict[str, Any],
+    measures: list[dict[str, Any]] = CONFINED,
+    clock: ClockReading = CLOCK,
+    swaps: tuple[str, ...] = (),
+) -> list[Check]:
+    return [check for check in checks(status, measures, clock, swaps) if not check.good]
 
 
 def test_a_lane_in_order_has_nothing_to_do() -> None:
     assert bad(WELL) == []
-    assert all(check.do == "" for check in checks(WELL, CONFINED, ()))
+    assert all(check.do == "" for check in checks(WELL, CONFINED, CLOCK, ()))
 
 
 def test_a_fault_with_a_code_comes_with_the_hint_of_that_code() -> None:
@@ -43,11 +50,23 @@ def test_a_needed_measure_that_is_off_fails_and_one_that_is_not_needed_is_only_t
     (check,) = bad(WELL, measures)
     assert check.what == "memory-locked"
     assert "LimitMEMLOCK" in check.do
-    assert any(check.what == "tcp-ports" and "newer Landlock" in check.do for check in checks(WELL, measures, ()))
+    told = checks(WELL, measures, CLOCK, ())
+    assert any(check.what == "tcp-ports" and "newer Landlock" in check.do for check in told)
 
 
 def test_no_confinement_at_all_fails() -> None:
     assert [check.what for check in bad(WELL, [])] == ["confinement"]
+
+
+def test_a_clock_that_is_right_is_told_with_its_bound_and_its_source() -> None:
+    (check,) = (check for check in checks(WELL, CONFINED, CLOCK, ()) if check.what == "clock")
+    assert (check.good, check.found) == (True, "synchronised within 3 ms, by time.example")
+
+
+def test_a_clock_that_nobody_sets_says_what_to_do() -> None:
+    (check,) = bad(WELL, clock=ClockReading(1, 1, synchronised=False, bound_ms=UNKNOWN_ERROR_MS, source=""))
+    assert (check.what, check.found) == ("clock", "not synchronised, may be wrong by 16 s or more")
+    assert "time server" in check.do
 
 
 def test_swap_on_the_box_fails() -> None:
