@@ -117,7 +117,7 @@ class Daemon:
         noted = map(int, (self._outbox.noted(STUCK_NOTE) or "").split())
         self._stuck = tuple(loop for loop in noted if loop < detector.loops)
         for loop in self._stuck:
-            self._health.fault(f"loop-{loop}", FaultKind.STUCK)  # told before; its end is news
+            self._health.fault(_source(FaultKind.STUCK, loop), FaultKind.STUCK)  # told before; its end is news
         self._watcher = LoopWatcher(detector, debounce_ms=settings.loop.debounce_ms, occupied=self._stuck)
         self._machine = PassageMachine(
             PassageSettings(detector.loops, settings.loop.gate_time_s, settings.loop.spacing_m),
@@ -251,9 +251,8 @@ class Daemon:
                     self._open(passage)
                 case Closed(passage):
                     self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
-                case FaultChanged():
-                    source = "loop" if change.loop is None else f"loop-{change.loop}"
-                    self._fault(source, str(change.fault), active=change.active)
+                case FaultChanged(kind, active, loop=loop):
+                    self._fault(_source(kind, loop), str(kind), active=active)
 
     def _open(self, passage: Passage) -> None:
         """A visit begins; if the daemon ended during one and the loop is still occupied, that one goes on."""
@@ -473,6 +472,11 @@ class _Every:
             return False
         self.restart()
         return True
+
+
+def _source(kind: FaultKind, loop: int | None) -> str:
+    """Whose fault that is: a loop may be both stuck on and at fault, and each ends for itself."""
+    return "loop" if loop is None else f"loop-{loop}-{kind}"
 
 
 def _driver(kind: str, chosen: config.Loop | config.Camera, folder: Path) -> Any:

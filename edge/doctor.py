@@ -43,7 +43,7 @@ def checks(
     faults = dict(status["faults"])
     if (broker := status.get("broker", "ok")) != "ok":
         faults["broker"] = broker
-    for source in sorted({"loop", "camera", "broker"} - set(faults)):
+    for source in sorted({"loop", "camera", "broker"} - {source.partition("-")[0] for source in faults}):
         yield Check(source, True, "ok")
     for source, code in sorted(faults.items()):
         yield Check(source, False, code, _HINTS.get(code) or _LOOP_FAULTS.get(code, "The log has more."))

@@ -59,7 +59,8 @@ class Health:
             self._facts.update(facts)
 
     def fault(self, source: str, code: str | None) -> bool:
-        """The fault of one source, or None when it is over. Returns whether that is news."""
+        """The fault of one source, or None when it is over. Returns whether that is news. What may be wrong at the same
+        time is of different sources."""
         with self._lock:
             before = self._faults.get(source)
             if code is None:

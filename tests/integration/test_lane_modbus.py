@@ -131,7 +131,8 @@ def test_an_ld120s_vehicles_and_its_fault_become_records(tmp_path: Path) -> None
         assert read["reading"]["frames_used"] > 0
     faults = [dict(record["facts"]) for kind, record in seen if kind == "a" and record["event"] == "fault"]
     from_detector = [fault for fault in faults if fault["what"] == "detector"]
-    assert [(fault["source"], fault["active"]) for fault in from_detector] == [("loop-0", 1), ("loop-0", 0)]
+    assert {fault["source"] for fault in from_detector} == {"loop-0-detector"}
+    assert [fault["active"] for fault in from_detector] == [1, 0]
 
 
 def test_two_inputs_of_a_module_give_direction_and_speed(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_what_stands_on_a_stuck_loop_is_one_visit_across_a_restart(tmp_path: Pat
     site.broker.start()
 
     def stuck(state: Path) -> bool:
-        return ready(state) and ask(socket_path(state), "status")["faults"].get("loop-0") == "stuck-on"
+        return ready(state) and ask(socket_path(state), "status")["faults"].get("loop-0-stuck-on") == "stuck-on"
 
     try:
         with site.collecting(), road(tmp_path, scenario) as process:

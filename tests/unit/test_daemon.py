@@ -11,7 +11,7 @@ from drivers.loop.base import LoopEvent, LoopEventKind
 from edge.daemon import Daemon
 from edge.faults import BURST, FaultTeller
 from edge.health import Health
-from edge.passage import Passage
+from edge.passage import FaultChanged, FaultKind, Passage
 from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateReading, PlateText, ReadRecord, encode
 
 VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
@@ -66,12 +66,27 @@ def test_a_fault_that_chatters_fills_no_outbox_and_its_last_state_is_told_all_th
     daemon: Daemon, kept: Kept
 ) -> None:
     for n in range(1001):
-        daemon._fault("loop-0", "detector", active=n % 2 == 0)
+        daemon._fault("loop-0-detector", "detector", active=n % 2 == 0)
     assert len(kept) == BURST
     assert daemon._health.state()["counts"]["fault_changes"] == 1001
     daemon._tell_faults(everything=True)
     assert isinstance(last := kept[-1], AuditRecord)
-    assert dict(last.facts) == {"source": "loop-0", "what": "detector", "active": 1, "changes": 1001 - BURST}
+    assert dict(last.facts) == {"source": "loop-0-detector", "what": "detector", "active": 1, "changes": 1001 - BURST}
+
+
+def test_a_loop_may_be_stuck_on_and_at_fault_and_the_end_of_one_is_not_the_end_of_the_other(daemon: Daemon) -> None:
+    vars(daemon).update(_note_stuck=lambda: None)
+
+    def told(kind: FaultKind, active: bool) -> dict[str, str]:
+        daemon._apply((FaultChanged(kind, active, 1, 0),))
+        return dict(daemon._health.state()["faults"])
+
+    stuck, at_fault = {"loop-0-stuck-on": "stuck-on"}, {"loop-0-detector": "detector"}
+    assert told(FaultKind.STUCK, True) == stuck
+    assert told(FaultKind.DETECTOR, True) == stuck | at_fault
+    assert told(FaultKind.DETECTOR, False) == stuck
+    assert told(FaultKind.DETECTOR, True) == stuck | at_fault
+    assert told(FaultKind.STUCK, False) == at_fault
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:

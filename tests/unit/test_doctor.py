@@ -32,10 +32,19 @@ def test_a_fault_with_a_code_comes_with_the_hint_of_that_code() -> None:
     assert (check.what, check.found, check.do) == ("camera", CameraSilent.code, CameraSilent.hint)
 
 
-@pytest.mark.parametrize(("fault", "do"), [("detector", "feeder"), ("stuck-on", "parked"), ("lost", "serial line")])
-def test_each_fault_of_the_loop_says_where_to_look(fault: str, do: str) -> None:
-    (check,) = bad({**WELL, "faults": {"loop-0": fault}})
+@pytest.mark.parametrize(
+    ("source", "fault", "do"),
+    [
+        ("loop-0-detector", "detector", "feeder"),
+        ("loop-0-stuck-on", "stuck-on", "parked"),
+        ("loop", "lost", "serial line"),
+    ],
+)
+def test_each_fault_of_the_loop_says_where_to_look(source: str, fault: str, do: str) -> None:
+    status = {**WELL, "faults": {source: fault}}
+    (check,) = bad(status)
     assert do in check.do
+    assert not any(check.what == "loop" and check.good for check in checks(status, CONFINED, CLOCK, ()))
 
 
 def test_a_broker_in_trouble_and_an_outbox_that_fills_are_named() -> None:

@@ -10,11 +10,11 @@ from edge.faults import BURST, PERIOD_S, FaultTeller, Told
 
 def test_a_fault_is_told_when_it_begins_and_when_it_is_over() -> None:
     teller = FaultTeller()
-    teller.changed("loop-0", "detector", active=True)
-    assert teller.due(1.0) == [Told("loop-0", "detector", True, 1)]
+    teller.changed("loop-0-detector", "detector", active=True)
+    assert teller.due(1.0) == [Told("loop-0-detector", "detector", True, 1)]
     assert teller.due(2.0) == []
-    teller.changed("loop-0", "detector", active=False)
-    assert teller.due(3.0) == [Told("loop-0", "detector", False, 1)]
+    teller.changed("loop-0-detector", "detector", active=False)
+    assert teller.due(3.0) == [Told("loop-0-detector", "detector", False, 1)]
 
 
 def test_a_contact_that_chatters_is_told_once_a_minute_with_the_number_of_its_changes() -> None:
@@ -22,7 +22,7 @@ def test_a_contact_that_chatters_is_told_once_a_minute_with_the_number_of_its_ch
     for at_ms in range(0, 600_000, 5):
         for event in debouncer.feed(LoopSample(at_ms * 10**6, (False,), (at_ms // 25 % 2 == 1,))):
             changes += 1
-            teller.changed("loop-0", "detector", active=event.kind is LoopEventKind.FAULT)
+            teller.changed("loop-0-detector", "detector", active=event.kind is LoopEventKind.FAULT)
             told += teller.due(at_ms / 1000)
     assert changes > 20_000
     assert len(told) <= BURST + 600 / PERIOD_S
@@ -34,7 +34,7 @@ def test_a_contact_that_chatters_is_told_once_a_minute_with_the_number_of_its_ch
 def test_one_source_that_chatters_keeps_no_other_from_being_told() -> None:
     teller = FaultTeller()
     for n in range(100):
-        teller.changed("loop-0", "detector", active=n % 2 == 0)
+        teller.changed("loop-0-detector", "detector", active=n % 2 == 0)
         teller.due(1.0)
     teller.changed("camera", "CAM-03", active=True)
     assert teller.due(1.0) == [Told("camera", "CAM-03", True, 1)]
