@@ -63,8 +63,8 @@ STATE_S = 10.0
 """How often the state message is renewed when nothing happened."""
 VISITS_KEPT = 100
 """Visits whose numbers `sealane explain` can ask for."""
-STUCK_NOTE = "stuck loops"
-"""In the outbox, for the next process: numbers of the loops that are stuck on."""
+SPENT_NOTE, STUCK_NOTE = "spent loops", "stuck loops"
+"""In the outbox, for the next process: numbers of the loops whose call opens no visit, and of those stuck on."""
 STOP_S = 5.0
 """Longest wait for the stages to end; systemd or the kernel ends what is left."""
 STAGE_PATIENCE_S = 20.0
@@ -114,16 +114,17 @@ class Daemon:
             self._standing.sealer,
             Limits(bytes=settings.state.outbox_mib << 20),
         )
-        noted = map(int, (self._outbox.noted(STUCK_NOTE) or "").split())
-        self._stuck = tuple(loop for loop in noted if loop < detector.loops)
-        for loop in self._stuck:
-            self._health.fault(_source(FaultKind.STUCK, loop), FaultKind.STUCK)  # told before; its end is news
-        self._watcher = LoopWatcher(detector, debounce_ms=settings.loop.debounce_ms, occupied=self._stuck)
+        self._noted = {name: self._outbox.noted(name) or "" for name in (SPENT_NOTE, STUCK_NOTE)}
+        spent, stuck = ([int(loop) for loop in self._noted[name].split()] for name in (SPENT_NOTE, STUCK_NOTE))
         self._machine = PassageMachine(
             PassageSettings(detector.loops, settings.loop.gate_time_s, settings.loop.spacing_m),
             new_id=lambda: secrets.token_bytes(16),
-            stuck=self._stuck,
+            spent=spent,
+            stuck=stuck,
         )
+        for loop in self._machine.stuck:
+            self._health.fault(_source(FaultKind.STUCK, loop), FaultKind.STUCK)  # told before; its end is news
+        self._watcher = LoopWatcher(detector, debounce_ms=settings.loop.debounce_ms, occupied=self._machine.spent)
         self._publisher = Publisher(
             settings.broker,
             settings.lane.id,
@@ -244,7 +245,7 @@ class Daemon:
 
     def _apply(self, changes: tuple[Change, ...]) -> None:
         """Changes of the passage machine become visits, records and faults."""
-        self._note_stuck()
+        self._note_loops()
         for change in changes:
             match change:
                 case Opened(passage):
@@ -266,12 +267,13 @@ class Daemon:
         self._visit_id, self._restarted = passage.id, passage.restarted
         self._visits.open(passage)
 
-    def _note_stuck(self) -> None:
-        """Before the record of a visit that the gate time closed can be there: a process that finds the vehicle at its
-        start must not make another."""
-        if self._machine.stuck != self._stuck:
-            self._stuck = self._machine.stuck
-            self._outbox.note(STUCK_NOTE, " ".join(map(str, self._stuck)))
+    def _note_loops(self) -> None:
+        """Before a visit that was closed with its vehicle still there can have its record: a process that finds that
+        vehicle at its start must not make another."""
+        for name, loops in ((SPENT_NOTE, self._machine.spent), (STUCK_NOTE, self._machine.stuck)):
+            if (said := " ".join(map(str, loops))) != self._noted[name]:
+                self._noted[name] = said
+                self._outbox.note(name, said)
 
     def _settle_interrupted(self, heard_ns: int) -> None:
         """Visits that the daemon did not see the end of, once it is clear that the loop is free: they get their records

@@ -137,21 +137,34 @@ class PassageMachine:
     before it can follow (`LoopWatcher.settled_ns`: an event is believed some time after it began).
 
     `new_id` gives 16 random bytes for each visit. Visits never overlap: at most one is open. Deadlines that lie before
-    an event are met before it, so the result does not depend on when tick() is called. `stuck`: loops that were stuck
-    on when an earlier machine ended.
+    an event are met before it, so the result does not depend on when tick() is called. `spent` and `stuck`: of an
+    earlier machine, when it ended.
     """
 
-    def __init__(self, settings: PassageSettings, *, new_id: Callable[[], bytes], stuck: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        settings: PassageSettings,
+        *,
+        new_id: Callable[[], bytes],
+        spent: Collection[int] = (),
+        stuck: Collection[int] = (),
+    ) -> None:
         self.state = State.BLIND
         self._settings = settings
         self._new_id = new_id
         self._loops = tuple(
-            _Loop(_Call.SPENT, stuck=True) if loop in stuck else _Loop() for loop in range(settings.loops)
+            _Loop(_Call.SPENT if loop in {*spent, *stuck} else _Call.FREE, stuck=loop in stuck)
+            for loop in range(settings.loops)
         )
         self._visit: _Visit | None = None
         self._lost = False
         self.sighted_ns = 0
         """When the detector began to answer, last time."""
+
+    @property
+    def spent(self) -> tuple[int, ...]:
+        """Loops whose call opens no visit until it ends; those that are stuck on are among them."""
+        return tuple(number for number, loop in enumerate(self._loops) if loop.call is _Call.SPENT)
 
     @property
     def stuck(self) -> tuple[int, ...]:

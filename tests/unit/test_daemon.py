@@ -8,12 +8,13 @@ import pytest
 
 from drivers.clock import Clock
 from drivers.loop.base import LoopEvent, LoopEventKind
-from edge.daemon import Daemon
+from edge.daemon import SPENT_NOTE, STUCK_NOTE, Daemon
 from edge.faults import BURST, FaultTeller
 from edge.health import Health
-from edge.passage import FaultChanged, FaultKind, Passage
+from edge.passage import FaultChanged, FaultKind, Passage, PassageMachine, PassageSettings
 from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateReading, PlateText, ReadRecord, encode
 
+ARRIVE, LEAVE, FAULT, CLEAR, LOST, RESTORED = LoopEventKind
 VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
 
 
@@ -75,7 +76,7 @@ def test_a_fault_that_chatters_fills_no_outbox_and_its_last_state_is_told_all_th
 
 
 def test_a_loop_may_be_stuck_on_and_at_fault_and_the_end_of_one_is_not_the_end_of_the_other(daemon: Daemon) -> None:
-    vars(daemon).update(_note_stuck=lambda: None)
+    vars(daemon).update(_note_loops=lambda: None)
 
     def told(kind: FaultKind, active: bool) -> dict[str, str]:
         daemon._apply((FaultChanged(kind, active, 1, 0),))
@@ -87,6 +88,24 @@ def test_a_loop_may_be_stuck_on_and_at_fault_and_the_end_of_one_is_not_the_end_o
     assert told(FaultKind.DETECTOR, False) == stuck
     assert told(FaultKind.DETECTOR, True) == stuck | at_fault
     assert told(FaultKind.STUCK, False) == at_fault
+
+
+def test_loops_whose_occupancy_had_its_record_are_noted_for_the_next_process_before_that_record(
+    daemon: Daemon, kept: Kept
+) -> None:
+    done: list[tuple[str, ...]] = []
+    vars(kept)["note"] = lambda name, value: done.append((name, value))
+    vars(kept)["open_visit"] = lambda *_: done.append(("opened",))
+    visits = SimpleNamespace(open=lambda _: None, close=lambda passage: done.append((str(passage.ending),)))
+    machine = PassageMachine(PassageSettings(gate_time_s=10), new_id=lambda: bytes(16))
+    vars(daemon).update(_machine=machine, _visits=visits, _interrupted=[], _noted={SPENT_NOTE: "", STUCK_NOTE: ""})
+    for kind, at_ns in [(RESTORED, 1), (ARRIVE, 2), (FAULT, 3), (CLEAR, 4), (LEAVE, 5)]:
+        daemon._apply(machine.on(LoopEvent(kind, 0, at_ns)))
+    assert done == [("opened",), (SPENT_NOTE, "0"), ("fault",), (SPENT_NOTE, "")]
+    done.clear()
+    daemon._apply(machine.on(LoopEvent(ARRIVE, 0, 6)))
+    daemon._apply(machine.tick(20_000_000_000))
+    assert done == [("opened",), (SPENT_NOTE, "0"), (STUCK_NOTE, "0"), ("gate-time",)]
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:

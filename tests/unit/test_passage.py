@@ -29,10 +29,12 @@ MS = 1_000_000
 GATE_S = 10.0
 
 
-def machine(loops: int = 1, spacing_m: float | None = None, stuck: tuple[int, ...] = ()) -> PassageMachine:
+def machine(
+    loops: int = 1, spacing_m: float | None = None, spent: tuple[int, ...] = (), stuck: tuple[int, ...] = ()
+) -> PassageMachine:
     numbers = count(1)
     settings = PassageSettings(loops, GATE_S, spacing_m)
-    return PassageMachine(settings, new_id=lambda: next(numbers).to_bytes(16), stuck=stuck)
+    return PassageMachine(settings, new_id=lambda: next(numbers).to_bytes(16), spent=spent, stuck=stuck)
 
 
 def play(made: PassageMachine, *steps: tuple[LoopEventKind | str, int, int]) -> list[Change]:
@@ -176,6 +178,31 @@ def test_a_stuck_loop_that_is_free_after_a_restart_is_sound_again() -> None:
             changes += after.on(event)
     assert faults(changes) == [(FaultKind.STUCK, False)]
     assert [(passage.restarted, passage.ending) for passage in closed(changes)] == [(False, Ending.LEFT)]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(RESTORED, 0, 0), (ARRIVE, 0, 1000), (FAULT, 0, 2000), (CLEAR, 0, 3000)],  # closed by a fault
+        [(RESTORED, 0, 0), (ARRIVE, 0, 1000), (ARRIVE, 1, 1500), (ARRIVE, 1, 2000), (LEAVE, 1, 2500)],  # by the next
+        [(RESTORED, 0, 0), (FAULT, 0, 1000), (ARRIVE, 0, 1000), (CLEAR, 0, 2000)],  # a fault's call
+    ],
+)
+def test_what_stands_on_a_spent_loop_across_a_restart_makes_no_second_visit(
+    steps: list[tuple[LoopEventKind | str, int, int]],
+) -> None:
+    lane = machine(2)
+    play(lane, *steps)
+    assert lane.spent == (0,)
+    after = machine(2, spent=lane.spent)
+    assert play(after, (RESTORED, 0, 20_000), (ARRIVE, 0, 20_000), ("tick", 0, 60_000), (LEAVE, 0, 70_000)) == []
+    assert (opened(play(after, (ARRIVE, 0, 71_000))), after.spent) == (1, ())
+
+
+def test_a_call_that_a_killed_process_saw_live_is_not_spent() -> None:
+    lane = machine()
+    play(lane, (RESTORED, 0, 0), (ARRIVE, 0, 1000))
+    assert lane.spent == ()
 
 
 def test_stopping_closes_what_is_open() -> None:
