@@ -82,6 +82,11 @@ class RetainedCarrier:
             if data and held + len(data) <= MAX_CARRIED_BYTES:
                 self._files[name] = data
 
+    def begin(self) -> None:
+        """Forget what came: at a new connection the broker sends all that it retains once more."""
+        with self._lock:
+            self._files.clear()
+
     @property
     def empty(self) -> bool:
         """Whether nothing came yet."""

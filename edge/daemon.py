@@ -133,6 +133,7 @@ class Daemon:
             receipt_timeout_s=settings.state.receipt_timeout_s,
             state=self._health.state,
             carried=None if self._keeper is None else self._keeper.carried,
+            connected=(lambda: None) if self._keeper is None else self._keeper.connected,
         )
         self._aim = AimSession(
             self._ring,

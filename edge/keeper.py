@@ -103,6 +103,11 @@ class Keeper:
         """Takes the files that come as retained messages, from any thread; None if they come another way."""
         return self._take if isinstance(self._carrier, RetainedCarrier) else None
 
+    def connected(self) -> None:
+        """Retained messages come anew: junk that is no longer one of them must not be held for ever. For any thread."""
+        if isinstance(self._carrier, RetainedCarrier):
+            self._carrier.begin()
+
     def run(self, stop: threading.Event, alive: Callable[[], None], apply: Callable[[Standing], None]) -> None:
         """Step until `stop`: every `every_s`, and soon after files came, once no more come."""
         every_s = self._refresh_s

@@ -117,7 +117,8 @@ class Publisher:
     """The lane's MQTT client.
 
     collectors: keys whose receipts count; state: content of the state message, JSON values by name; carried: takes the
-    files of the owner's repository (name, content) that come as retained messages, from the publisher's thread.
+    files of the owner's repository (name, content) that come as retained messages, from the publisher's thread;
+    connected: called before those that come with a new connection.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Publisher:
         receipt_timeout_s: float,
         state: Callable[[], Mapping[str, Any]],
         carried: Callable[[str, bytes], None] | None = None,
+        connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._broker = broker
         self._lane_id = lane_id
@@ -137,6 +139,7 @@ class Publisher:
         self._collectors = collectors
         self._state = state
         self._carried = carried
+        self._connected = connected
         self._request: bytes | None = None
         self._session = Session(broker, lane_id, resume=False)
         self._delivery = Delivery(receipt_timeout_s)
@@ -177,6 +180,7 @@ class Publisher:
         alive()
         session_present = self._session.connect(will=self._state_message(online=False))
         alive()
+        self._connected()
         self._session.subscribe(
             [topic(self._lane_id, "receipt"), *([trust_topic("#")] if self._carried is not None else [])]
         )

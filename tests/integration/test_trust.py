@@ -176,6 +176,7 @@ receipt_timeout_s = 1
             receipt_timeout_s=settings.state.receipt_timeout_s,
             state=lambda: {},
             carried=watch.carried,
+            connected=watch.connected,
         )
         stop = threading.Event()
 
@@ -406,6 +407,23 @@ def test_old_metadata_replayed_by_the_broker_changes_nothing(owner: Owner, box: 
         until(lambda: box.standing.fault == TrustRefused.code)
         assert box.standing.version == 2
         assert box.standing.aim_picture
+
+
+def test_junk_under_a_name_that_the_owner_has_no_file_for_is_over_with_the_next_connection(
+    owner: Owner, box: Box
+) -> None:
+    with box.running():
+        until(lambda: len(box.standings) > 1 and box.standing.fault is None)
+        with owner.site.session_of("owner.central") as session:
+            owner.site.say(session, trust_topic("metadata/2.root.json"), b"junk")  # not retained: never taken back
+        until(lambda: box.standing.fault == TrustRefused.code)
+        owner.site.broker.stop()
+        owner.site.broker.start()
+        authority("allow-picture", owner.folder, "true")
+        owner.sign()
+        owner.publish()
+        until(lambda: box.standing.aim_picture)
+        assert box.standing.fault is None
 
 
 def test_the_policy_comes_from_a_folder_or_a_web_server_too(owner: Owner, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from central.repository import Repository
 from edge import enrolment
 from edge.carrier import Carrier, DirectoryCarrier, RetainedCarrier
-from edge.errors import KeyFileMissing, TrustUnkept
+from edge.errors import KeyFileMissing, TrustRefused, TrustUnkept
 from edge.keeper import Keeper, make_tls_key
 from edge.mqtt_client import MAX_PACKET_BYTES
 from edge.policy import Lane, LaneKey, ModelBundle, Recipient, Revocation
@@ -213,6 +213,22 @@ def test_only_what_this_lane_asks_for_takes_up_room(tmp_path: Path, owner: Repos
         assert b"".join(retained.fetch(name) or ()) == owner.files()[name]
     held = [number for number in range(200) if retained.fetch(f"metadata/{number}.root.json") is not None]
     assert held == list(range(2, 2 + MAX_ROOT_ROTATIONS))
+
+
+def test_what_was_held_before_a_new_connection_counts_no_more(tmp_path: Path, owner: Repository) -> None:
+    watch = keeper(tmp_path, owner, RetainedCarrier())
+
+    def hear(files: dict[str, bytes]) -> str | None:
+        for name, data in files.items():
+            assert watch.carried is not None
+            watch.carried(name, data)
+        return watch.step(NOW).fault
+
+    assert hear(owner.files()) is None
+    assert hear(owner.files() | {"metadata/2.root.json": b"junk"}) == TrustRefused.code
+    assert hear(owner.files()) == TrustRefused.code
+    watch.connected()
+    assert hear(owner.files()) is None
 
 
 def test_a_reader_that_ends_or_begins_does_so_between_two_refreshes_too(tmp_path: Path, owner: Repository) -> None:
