@@ -7,7 +7,7 @@ frame of the ring is refused, not made smaller: what is read is what was given.
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,18 +132,31 @@ def _open_video(path: Path) -> "tuple[InputContainer, float]":
 
 
 def _frames(video: "InputContainer", loop: bool) -> Iterator[Picture]:
+    for again in chain((False,), repeat(True)):
+        given = False
+        for picture in _one_showing(video, from_the_beginning=again):
+            given = True
+            yield picture
+        if not given:
+            raise PicturesMissing("the video holds no frame")
+        if not loop:
+            return
+
+
+def _one_showing(video: "InputContainer", *, from_the_beginning: bool) -> Iterator[Picture]:
     import av
 
-    while True:
+    try:
+        if from_the_beginning:
+            video.seek(0)
         for packet in video.demux(video=0):
             try:
                 for frame in packet.decode():
                     yield partial(_copy_frame, frame)
             except av.FFmpegError:
                 yield _damaged
-        if not loop:
-            return
-        video.seek(0)
+    except av.FFmpegError:
+        yield _damaged
 
 
 def _copy_frame(frame: "VideoFrame", into: memoryview) -> FrameInfo:
@@ -151,4 +164,4 @@ def _copy_frame(frame: "VideoFrame", into: memoryview) -> FrameInfo:
 
 
 def _damaged(into: memoryview) -> FrameInfo:
-    raise FrameDamaged("a packet of the video can't be decoded")
+    raise FrameDamaged("a part of the video can't be decoded")

@@ -1,11 +1,14 @@
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import pytest
 from pydantic import ValidationError
 
 from drivers.camera.base import Encoding
-from drivers.camera.files import FilesCamera
+from drivers.camera.files import FilesCamera, _frames
 from edge.errors import CameraError, FrameDamaged, FrameTooLarge, PicturesEnded, PicturesMissing
 from tests.camera_rigs import encoded, write_video
 
@@ -62,6 +65,34 @@ def test_a_video_is_decoded_at_its_own_pace_and_begins_again(tmp_path: Path) -> 
     assert frames[0] == frames[5] == frames[10]
     assert frames[0] != frames[1]
     camera.close()
+
+
+class Torn:
+    """A video whose file can't be read further than its first frame, nor from the beginning again."""
+
+    def demux(self, video: int) -> Iterator[av.Packet]:
+        yield SimpleNamespace(decode=lambda: [av.VideoFrame(160, 96, "gray")])  # type: ignore[misc]
+        raise av.error.InvalidDataError(1, "cut")
+
+    def seek(self, to: int) -> None:
+        raise av.error.InvalidDataError(1, "cut")
+
+
+def test_a_video_that_cannot_be_read_further_is_lost_frames_and_no_end() -> None:
+    pictures, room = _frames(Torn(), loop=True), memoryview(bytearray(ROOM))  # type: ignore[arg-type]
+    assert next(pictures)(room).width == 160
+    for _ in range(2):
+        with pytest.raises(FrameDamaged):
+            next(pictures)(room)
+
+
+def test_a_video_that_was_cut_before_its_first_frame_is_missing_pictures(tmp_path: Path) -> None:
+    write_video(tmp_path / "whole.mkv", frames=5, fps=50)
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "lane.mkv").write_bytes(whole[: whole.index(b"\x1f\x43\xb6\x75") + 40])  # in the first cluster
+    camera = opened(tmp_path / "lane.mkv")
+    with pytest.raises(PicturesMissing):
+        shown(camera, 1)
 
 
 def test_frames_are_paced_and_a_late_one_does_not_make_the_others_hurry(folder: Path) -> None:
