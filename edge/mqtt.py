@@ -41,7 +41,8 @@ from edge.mqtt_client import MAX_PACKET_BYTES, Client
 ROOT = "lanes/v1"
 CONNECT_TIMEOUT_S = 8.0
 CONNECT_SILENCE_S = 4 * CONNECT_TIMEOUT_S
-"""Connecting may block its thread for this long: name, TCP, TLS, the broker's answer."""
+"""Connecting may block its thread for this long once the name is looked up: TCP, TLS, the broker's answers. The look-up
+itself has no bound here."""
 STEADY_S = 10.0
 """A connection that held for this long was a good one."""
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)

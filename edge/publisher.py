@@ -2,7 +2,7 @@
 
 For the daemon: one thread runs `Publisher.run(stop, alive)`; whoever appends to the outbox calls `wake()` afterwards;
 `announce()` has the lane's state published at once; `status` is a snapshot for health. After `stop.set()`, `wake()`.
-While it connects it may be silent for edge.mqtt.CONNECT_SILENCE_S.
+While it connects it may be silent for as long as the broker's name is looked up, and edge.mqtt.CONNECT_SILENCE_S more.
 
 A broker's acknowledgement is not delivery: only a receipt moves the window, so that never more than `in_flight`
 messages are at the broker's mercy. `Delivery` decides, without I/O, what to send and when to send it again.

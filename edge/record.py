@@ -33,7 +33,7 @@ class NoRead(StrEnum):
     UNSURE = "unsure"  # characters seen, none agreed on
     CAMERA_SILENT = "camera-silent"  # no frame came while the vehicle was there
     FRAMES_DAMAGED = "frames-damaged"  # frames came, none could be decoded
-    INTERRUPTED = "interrupted"  # the daemon ended while the vehicle was there, and it was gone when it came back
+    INTERRUPTED = "interrupted"  # the daemon ended before the vehicle was read
 
 
 @dataclass(frozen=True, slots=True)
