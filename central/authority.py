@@ -70,7 +70,7 @@ NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 Listed = Recipient | Collector | LaneKey
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
-Folder = Annotated[Path, typer.Argument(help="The authority's folder.", envvar="SEALANE_AUTHORITY")]
+Folder = Annotated[Path, typer.Argument(help="The authority's folder.")]
 Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; from now on if not given.")]
 Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; open if not given.")]
 Note = Annotated[str, typer.Option(help="For people.")]
