@@ -10,6 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -27,6 +28,7 @@ from edge.errors import (
     AuthorityError,
     AuthorityInvalid,
     AuthorityKeyInUse,
+    AuthorityKeyRevoked,
     AuthorityThreshold,
     AuthorityUnknown,
     AuthorityUnusable,
@@ -34,6 +36,7 @@ from edge.errors import (
     KeyFilePassphrase,
     MqttPublicationRefused,
     RequestInvalid,
+    TokenRefused,
     wrong_fields,
 )
 from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation, Terms
@@ -71,9 +74,9 @@ Listed = Recipient | Collector | LaneKey
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
 Folder = Annotated[Path, typer.Argument(help="The authority's folder.")]
-Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; from now on if not given.")]
-Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; open if not given.")]
-Note = Annotated[str, typer.Option(help="For people.")]
+Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: from now on if not given.")]
+Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: open if not given.")]
+Note = Annotated[str | None, typer.Option(help="For people.")]
 
 
 @app.command()
@@ -86,7 +89,7 @@ def init(
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Only for benches.")] = False,
 ) -> None:
     """Make the keys and an empty repository, and the authority for TLS certificates."""
-    secret = None if no_passphrase else options.passphrase(passphrase_file, confirm=True)
+    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
     Repository.refuse_existing(folder)
@@ -106,25 +109,21 @@ def init(
 @app.command()
 def add_recipient(
     folder: Folder, key: Annotated[Path, typer.Argument(help="A recipient's .pub file.")],
-    since: Since = None, until: Until = None, note: Note = "",
+    since: Since = None, until: Until = None, note: Note = None,
 ) -> None:  # fmt: skip
-    """Name somebody who may read. The same key again changes its dates: so recipients roll over without a gap."""
-    repository = Repository(folder)
-    one = Recipient(key=keys.load_public(key, Purpose.RECIPIENT), since=_utc(since), until=_utc(until), note=note)
-    repository.edit(recipients=_listing(repository.draft.recipients, one))
-    typer.echo(f"recipient {one.key.fingerprint} is in the draft")
+    """Name somebody who may read. The same key again changes what is given: so recipients roll over without a gap."""
+    new = Recipient(key=keys.load_public(key, Purpose.RECIPIENT))
+    _put(Repository(folder), "recipients", new, since, until, note)
 
 
 @app.command()
 def add_collector(
     folder: Folder, key: Annotated[Path, typer.Argument(help="A collector's .pub file.")],
-    since: Since = None, until: Until = None, note: Note = "",
+    since: Since = None, until: Until = None, note: Note = None,
 ) -> None:  # fmt: skip
-    """Name a collector whose receipts let lanes forget."""
-    repository = Repository(folder)
-    one = Collector(key=keys.load_public(key, Purpose.SIGNING), since=_utc(since), until=_utc(until), note=note)
-    repository.edit(collectors=_listing(repository.draft.collectors, one))
-    typer.echo(f"collector {one.key.fingerprint} is in the draft")
+    """Name a collector whose receipts let lanes forget. The same key again changes what is given."""
+    new = Collector(key=keys.load_public(key, Purpose.SIGNING))
+    _put(Repository(folder), "collectors", new, since, until, note)
 
 
 @app.command()
@@ -387,7 +386,7 @@ def publish(
 def status(folder: Folder) -> None:
     """Show what is in force, what the draft changes, and when something ends."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     repository, now, console = Repository(folder), _now(), Console(highlight=False)
@@ -404,11 +403,13 @@ def status(folder: Folder) -> None:
     else:
         until = f", until {repository.policy_until:%Y-%m-%d}" if repository.policy_until is not None else ""
         console.print(f"policy {policy.version} of {policy.issued:%Y-%m-%d}{until}")
-    table = Table("role", "name", "fingerprint", "from", "until", "", box=None)
+    table = Table("role", "name", Column("fingerprint", no_wrap=True), "", box=None)
+    for role, name in (("root", "root"), (TARGETS_KEY, "targets"), (ONLINE_KEY, "timestamp")):
+        for kid in root.roles[name].keyids:
+            table.add_row(role, "", fingerprint(bytes.fromhex(kid)))
     for role, name, one in _listed(draft):
         state = "revoked" if draft.revokes(one.key, now) else "" if one.holds(now) else "not now"
-        dates = (f"{day:%Y-%m-%d}" if day else "" for day in (one.since, one.until))
-        table.add_row(role, Text(name), one.key.fingerprint, *dates, state)
+        table.add_row(role, Text(name), one.key.fingerprint, ", ".join(filter(None, (*_dates(one), state))))
     console.print(table)
     if (folder / "draft.json").exists():
         console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
@@ -432,6 +433,12 @@ def _warn(repository: Repository) -> None:
         )
 
 
+def _dates(one: Listed) -> Iterator[str]:
+    for word, day in (("from", one.since), ("until", one.until)):
+        if day is not None:
+            yield f"{word} {day:%Y-%m-%d}"
+
+
 def _listed(draft: Terms) -> Iterator[tuple[str, str, Listed]]:
     """Every key of the draft, with its role and a name for people."""
     yield from (("recipient", one.note, one) for one in draft.recipients)
@@ -447,13 +454,23 @@ def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 
-def _listing(known: tuple[AnyListed, ...], one: AnyListed) -> tuple[AnyListed, ...]:
-    """`known` with `one`, in the place of what was said of the same key before."""
-    return (*(other for other in known if other.key.kid != one.key.kid), one)
+def _put(
+    repository: Repository, field: str, new: Recipient | Collector, since: Since, until: Until, note: Note
+) -> None:
+    """Put a key into that field of the draft; if it is there already, what isn't given stays. AuthorityKeyRevoked."""
+    known, kid = getattr(repository.draft, field), new.key.kid
+    if repository.draft.revokes(new.key, _now()):
+        raise AuthorityKeyRevoked(f"the key {new.key.fingerprint} is revoked")
+    given = {"since": _utc(since), "until": _utc(until), "note": note}
+    one = next((one for one in known if one.key.kid == kid), new)
+    one = one.model_copy(update={name: value for name, value in given.items() if value is not None})
+    repository.edit(**{field: (*(other for other in known if other.key.kid != kid), one)})
+    said = f"{field.removesuffix('s')} {one.key.fingerprint} is in the draft"
+    typer.echo(", ".join((said, *_dates(one))))
 
 
 class _Secret:
-    """Asks for the passphrase once, and only if a key needs it."""
+    """Asks for a passphrase only if a key needs it, and for another only if the last one does not open a key."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -461,19 +478,16 @@ class _Secret:
 
     def signer(self, path: Path) -> Signer:
         """Who signs with the key at `path`: a file, or one that names a key in a token."""
-        for secret in self._secrets():
+        with suppress(KeyFilePassphrase):
             try:
-                return custody.signer(path, secret)
-            except KeyFilePassphrase:
-                if secret is not None:
-                    raise
-        raise KeyFilePassphrase(f"{path} does not open")
-
-    def _secrets(self) -> Iterator[bytes | None]:
-        yield None
-        if self._known is None:
-            self._known = options.passphrase(self._file)
-        yield self._known
+                return custody.signer(path)
+            except TokenRefused:  # a PIN of its own, and a few wrong ones lock the token
+                return custody.signer(path, options.passphrase(self._file, path))
+        if self._known is not None:
+            with suppress(KeyFilePassphrase):
+                return custody.signer(path, self._known)
+        self._known = options.passphrase(self._file, path)
+        return custody.signer(path, self._known)
 
 
 def _read(path: Path) -> bytes:

@@ -18,6 +18,7 @@ KeyPath = Annotated[Path, typer.Argument(help="Where the private half goes; the 
 Token = Annotated[
     str | None, typer.Option(help="Make the key in this PKCS#11 token (docs/hardware-keys.md); PATH then names it.")
 ]
+NoPassphrase = Annotated[bool, typer.Option("--no-passphrase", help="Leave the private half in clear.")]
 
 
 @app.command()
@@ -37,20 +38,33 @@ def recipient(
     path: KeyPath,
     kind: Annotated[KeyType, typer.Option("--type", help="x25519, p256 or mlkem768-x25519.")] = KeyType.X25519,
     passphrase_file: options.PassphraseFile = None,
-    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Leave the private half in clear.")] = False,
+    no_passphrase: NoPassphrase = False,
     token: Token = None,
 ) -> None:
     """The key of somebody who may read records. Whoever loses it can't read what was sealed for it alone.
 
     With --token the passphrase is the token's PIN, unless the URI has a pin-source; only p256 can be in a token.
     """
-    if no_passphrase and passphrase_file is not None:
-        raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
-    secret = None if no_passphrase else options.passphrase(passphrase_file, confirm=token is None)
+    secret = _secret(path, token, passphrase_file, no_passphrase)
     if token is not None:
         _made(custody.make_in_token(path, token, Purpose.RECIPIENT, kind, secret), Purpose.RECIPIENT)
         return
     _made(keys.save(keys.make_recipient_key(kind), path, secret), Purpose.RECIPIENT)
+
+
+@app.command()
+def owner(
+    path: KeyPath,
+    kind: options.SigningType = KeyType.ED25519,
+    passphrase_file: options.PassphraseFile = None,
+    no_passphrase: NoPassphrase = False,
+    token: Token = None,
+) -> None:
+    """A key that the owner signs with: a further root key, or another targets or online key, for `rotate-root`.
+
+    With --token the passphrase is the token's PIN, unless the URI has a pin-source.
+    """
+    _made(_signing(path, kind, token, _secret(path, token, passphrase_file, no_passphrase)), Purpose.SIGNING)
 
 
 @app.command()
@@ -90,10 +104,19 @@ def tls(
     typer.echo(f"{folder / name}.pem for {'the server ' + ', '.join(hosts) if hosts else 'the client ' + name}")
 
 
-def _signing(path: Path, kind: KeyType, token: str | None) -> Path:
+def _secret(path: Path, token: str | None, passphrase_file: Path | None, no_passphrase: bool) -> bytes | None:
+    if no_passphrase and passphrase_file is not None:
+        raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
+    if no_passphrase or (token is not None and "pin-source=" in token):
+        return None
+    keys.refuse_existing(path)  # before anybody types
+    return options.passphrase(passphrase_file, path if token is None else "the token", confirm=token is None)
+
+
+def _signing(path: Path, kind: KeyType, token: str | None, secret: bytes | None = None) -> Path:
     if token is not None:
-        return custody.make_in_token(path, token, Purpose.SIGNING, kind)
-    return keys.save(keys.make_signing_key(kind), path)
+        return custody.make_in_token(path, token, Purpose.SIGNING, kind, secret)
+    return keys.save(keys.make_signing_key(kind), path, secret)
 
 
 def _made(public_file: Path, purpose: Purpose) -> None:

@@ -1,12 +1,13 @@
 """Options that several central commands take, also from the environment, and what they stand for."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.errors import ConfigInvalid, KeyFileMissing, KeyFilePassphrase, MqttFiles, clean
+from edge.errors import ConfigInvalid, KeyFileExposed, KeyFileMissing, KeyFilePassphrase, MqttFiles, clean
 from edge.seal.keys import KeyType
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ TRUST_STATE = Path("~/.local/state/sealane")
 
 SigningType = Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")]
 PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="A file whose first line is the passphrase, instead of asking.")
+    Path | None,
+    typer.Option("--passphrase-file", help="A file (mode 0600) whose first line is the passphrase, instead of asking."),
 ]
 
 
@@ -70,18 +72,25 @@ def own_name(certificate: Path) -> str:
     return str(names[0].value)
 
 
-def passphrase(file: Path | None, *, confirm: bool = False) -> bytes:
-    """From the first line of `file`, or from the person at the terminal. KeyFileMissing, KeyFilePassphrase."""
+def passphrase(file: Path | None, of: Path | str, *, confirm: bool = False) -> bytes:
+    """From the first line of `file`, or from the person at the terminal, who is asked for that `of` a key or token.
+
+    KeyFileMissing, KeyFilePassphrase; KeyFileExposed if others may read `file`.
+    """
     if file is None:
         if not sys.stdin.isatty():
-            raise KeyFilePassphrase("no terminal to ask for a passphrase; give --passphrase-file")
-        typed: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
+            raise KeyFilePassphrase(f"no terminal to ask for the passphrase of {of}; give --passphrase-file")
+        typed: str = typer.prompt(f"Passphrase of {of}", hide_input=True, confirmation_prompt=confirm, err=True)
         secret = typed.encode()
     else:
         try:
-            secret = (file.read_bytes().splitlines() or [b""])[0]
+            with file.open("rb") as opened:
+                exposed = os.fstat(opened.fileno()).st_mode & 0o077
+                secret = (opened.read().splitlines() or [b""])[0]
         except OSError as error:
             raise KeyFileMissing(f"cannot read {file}: {error.strerror}") from error
+        if exposed:
+            raise KeyFileExposed(f"{file} may be read by others")
     if not secret:
         raise KeyFilePassphrase("an empty passphrase protects nothing")
     return secret

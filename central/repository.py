@@ -31,6 +31,7 @@ from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
     AuthorityMissing,
+    AuthorityNothingToSign,
     AuthorityRefuses,
     AuthorityThreshold,
     AuthorityUnknown,
@@ -195,9 +196,9 @@ class Repository:
         return policy
 
     def freshen(self, online: Signer, now: datetime.datetime) -> None:
-        """Sign anew that what is published is the newest, for FRESH_DAYS."""
+        """Sign anew that what is published is the newest, for FRESH_DAYS. AuthorityNothingToSign."""
         if not self._version("targets"):
-            raise AuthorityMissing("no policy was published yet")
+            raise AuthorityNothingToSign("no policy was published yet")
         expires = _in_days(now, FRESH_DAYS)
         snapshot = Snapshot(
             self._version("snapshot") + 1,
@@ -248,11 +249,11 @@ class Repository:
     def sign_root(self, signers: Iterable[Signer]) -> bool:
         """Add signatures to the pending root; True once it has enough and is published.
 
-        AuthorityMissing; AuthorityThreshold for a key that neither the old nor the new root names.
+        AuthorityNothingToSign; AuthorityThreshold for a key that neither the old nor the new root names.
         """
         pending = self.pending_root
         if pending is None:
-            raise AuthorityMissing(f"no root is pending after {self.root.signed.version}; `rotate-root` drafts one")
+            raise AuthorityNothingToSign(f"no new root is pending after root {self.root.signed.version}")
         named = {kid for root in (self.root, pending) for kid in root.signed.roles["root"].keyids}
         for signer in signers:
             if signer.public.kid.hex() not in named:

@@ -92,13 +92,13 @@ class _Wanted:
 
 
 def _opener(path: Path, passphrase_file: Path | None) -> Opener:
-    secret = options.passphrase(passphrase_file) if passphrase_file is not None else None
+    secret = options.passphrase(passphrase_file, path) if passphrase_file is not None else None
     try:
         return custody.opener(path, secret)
     except (KeyFilePassphrase, TokenRefused):
         if secret is not None:
             raise
-        return custody.opener(path, options.passphrase(None))
+        return custody.opener(path, options.passphrase(None, path))
 
 
 def _from_store(

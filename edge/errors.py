@@ -380,7 +380,7 @@ class KeyFilePassphrase(KeyFileError):
 
 class KeyFileExposed(KeyFileError):
     code = "KEY-03"
-    hint = "Others on this machine can read the private key: chmod 600 it, and replace the key if anyone may have."
+    hint = "Others on this machine can read this secret: chmod 600 the file, and replace the secret if anyone may have."
 
 
 class KeyFileWrongKind(KeyFileError):
@@ -502,6 +502,19 @@ class AuthorityUnusable(AuthorityError):
         "Look at the disk (space, permissions) and run the command again; a damaged file comes back from the backup of "
         "the authority's folder."
     )
+
+
+class AuthorityNothingToSign(AuthorityError):
+    code = "AUTH-10"
+    hint = (
+        "Draft a new root first, with `sealane authority rotate-root`; a policy is signed by `sealane authority sign` "
+        "without --root-key and without --fresh."
+    )
+
+
+class AuthorityKeyRevoked(AuthorityError):
+    code = "AUTH-11"
+    hint = "A revocation stands: make another key with `sealane keys` and add that one."
 
 
 # --- outbox and delivery --------------------------------------------------------------------------------------------

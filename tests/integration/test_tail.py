@@ -118,6 +118,8 @@ def test_an_encrypted_key_needs_its_passphrase(site: Site, lane: Lane) -> None:
     keys.save(site.owner, site.root / "locked", b"correct horse")
     (site.root / "word").write_text("correct horse\n")
     (site.root / "wrong").write_text("incorrect horse\n")
+    for name in ("word", "wrong"):
+        (site.root / name).chmod(0o600)
     reads = ("--store", site.store_address, "--owner-key", site.root / "locked", "--json")
     assert CANARY in run(site, *reads, "--passphrase-file", site.root / "word").stdout
     for words in ((), ("--passphrase-file", site.root / "wrong")):

@@ -5,18 +5,23 @@ import json
 import shutil
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
 from central.authority import app
+from central.keys import app as keys_app
 from central.repository import Repository
 from edge import enrolment
 from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
+    AuthorityKeyRevoked,
+    AuthorityNothingToSign,
+    AuthorityThreshold,
     AuthorityUnknown,
     AuthorityUnusable,
     ManifestInvalid,
@@ -25,13 +30,16 @@ from edge.errors import (
     RequestInvalid,
 )
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
+from edge.seal.keys import Purpose, load_public
 from edge.seal.signer import FileSigner
 from tests.sealing import recipient_key, signing_key
 
 
-def authority(*words: object) -> None:
-    """`sealane authority WORDS`; an error of ours is raised."""
-    assert CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False).exit_code == 0
+def authority(*words: object) -> str:
+    """What `sealane authority WORDS` shows; an error of ours is raised."""
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @pytest.fixture
@@ -263,6 +271,79 @@ def test_a_key_that_was_taken_out_can_still_be_revoked(folder: Path, signed: Rep
     assert [one.kid for one in signed.draft.revoked] == [gone.kid.hex()]
     with pytest.raises(AuthorityUnknown):
         authority("revoke", folder, "00" * 16)
+
+
+def test_a_key_named_again_keeps_what_is_not_said_anew(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--since", "2026-01-01", "--note", "owner")
+    shown = authority("add-recipient", folder, tmp_path / "owner.pub", "--until", "2099-01-01")
+    assert "from 2026-01-01, until 2099-01-01" in shown
+    (one,) = Repository(folder).draft.recipients
+    assert (one.note, str(one.since), str(one.until)) == (
+        "owner", "2026-01-01 00:00:00+00:00", "2099-01-01 00:00:00+00:00",
+    )  # fmt: skip
+
+
+def test_a_revoked_key_is_not_named_again(folder: Path, tmp_path: Path) -> None:
+    for role, key in (("recipient", recipient_key().public), ("collector", signing_key().public)):
+        (tmp_path / "key.pub").write_text(key.pem())
+        authority(f"add-{role}", folder, tmp_path / "key.pub")
+        authority("revoke", folder, key.fingerprint)
+        before = Repository(folder).draft
+        with pytest.raises(AuthorityKeyRevoked, match=key.fingerprint):
+            authority(f"add-{role}", folder, tmp_path / "key.pub", "--until", "2099-01-01")
+        assert Repository(folder).draft == before
+
+
+def test_there_is_nothing_to_sign_before_a_root_or_a_policy_is_made(folder: Path) -> None:
+    with pytest.raises(AuthorityNothingToSign, match="no new root is pending"):
+        authority("sign", folder, "--root-key", folder / "keys" / "root-1")
+    with pytest.raises(AuthorityNothingToSign, match="no policy"):
+        authority("sign", folder, "--fresh")
+
+
+def test_owners_keys_are_made_anew_and_take_the_place_of_old_ones(
+    folder: Path, signed: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each under a passphrase of its own, which is asked for by the key's name."""
+    new = {name: tmp_path / f"new-{name}" for name in ("root", "targets", "online")}
+    asked: list[str] = []
+
+    def typed(text: str, **_: object) -> str:
+        asked.append(text)
+        return f"secret of {text.rpartition('/')[2]}"
+
+    monkeypatch.setattr("central.options.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("typer.prompt", typed)
+    for path in new.values():
+        assert CliRunner().invoke(keys_app, ["owner", str(path)], catch_exceptions=False).exit_code == 0
+    public = {name: path.with_name(path.name + ".pub") for name, path in new.items()}
+    gone = load_public(folder / "keys" / "root-1.pub", Purpose.SIGNING).fingerprint
+    assert gone in authority("status", folder)
+    authority("rotate-root", folder, "--add", public["root"], "--remove", gone,
+              "--targets", public["targets"], "--online", public["online"])  # fmt: skip
+    asked.clear()
+    old = (folder / "keys" / f"root-{number}" for number in (2, 3))
+    roots = [word for path in (new["root"], *old) for word in ("--root-key", path)]
+    assert "root 2 is published" in authority("sign", folder, *roots)
+    with pytest.raises(AuthorityThreshold):
+        authority("sign", folder)
+    authority("sign", folder, "--targets-key", new["targets"], "--online-key", new["online"])
+    assert asked == [f"Passphrase of {new[name]}" for name in ("root", "online", "targets")]
+    shown = authority("status", folder)
+    assert gone not in shown
+    assert all(load_public(path, Purpose.SIGNING).fingerprint in shown for path in public.values())
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_a_fingerprint_is_shown_on_one_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--since", "2026-01-01", "--until", "2099-01-01",
+              "--note", "whoever reads on behalf of the owner at night")  # fmt: skip
+    assert recipient_key().public.fingerprint in authority("status", folder)
 
 
 def test_whoever_brings_a_vouched_request_shows_the_fingerprint_unless_the_lane_was_told_to_rotate(

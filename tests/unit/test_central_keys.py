@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from central.certificates import Authority
 from central.keys import app
-from edge.errors import KeyFileExists, KeyFileMalformed, KeyFilePassphrase
+from edge.errors import KeyFileExists, KeyFileExposed, KeyFileMalformed, KeyFilePassphrase
 from edge.seal import keys
 from edge.seal.keys import KeyType, Purpose
 
@@ -34,14 +34,31 @@ def test_a_signing_key_is_readable_by_its_owner_only_and_needs_no_passphrase(
     assert keys.load_public(tmp_path / "key.pub", Purpose.SIGNING) == key.public
 
 
-def test_a_recipient_key_is_encrypted_unless_said_otherwise(tmp_path: Path) -> None:
-    (tmp_path / "word").write_text("correct horse\n")
-    run("recipient", tmp_path / "locked", "--passphrase-file", tmp_path / "word")
-    run("recipient", tmp_path / "open", "--no-passphrase")
-    keys.load_private(tmp_path / "open", Purpose.RECIPIENT)
+def secret(folder: Path, content: bytes) -> Path:
+    """A file that holds a passphrase."""
+    path = folder / "word"
+    path.touch(0o600)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("role", "purpose"), [("recipient", Purpose.RECIPIENT), ("owner", Purpose.SIGNING)])
+def test_a_persons_key_is_encrypted_unless_said_otherwise(tmp_path: Path, role: str, purpose: Purpose) -> None:
+    word = secret(tmp_path, b"correct horse\n")
+    run(role, tmp_path / "locked", "--passphrase-file", word)
+    run(role, tmp_path / "open", "--no-passphrase")
+    keys.load_private(tmp_path / "open", purpose)
     with pytest.raises(KeyFilePassphrase):
-        keys.load_private(tmp_path / "locked", Purpose.RECIPIENT)
-    keys.load_private(tmp_path / "locked", Purpose.RECIPIENT, b"correct horse")
+        keys.load_private(tmp_path / "locked", purpose)
+    keys.load_private(tmp_path / "locked", purpose, b"correct horse")
+
+
+def test_a_passphrase_that_others_may_read_protects_nothing(tmp_path: Path) -> None:
+    word = secret(tmp_path, b"correct horse\n")
+    word.chmod(0o644)
+    with pytest.raises(KeyFileExposed, match="word"):
+        run("owner", tmp_path / "key", "--passphrase-file", word)
+    assert list(tmp_path.iterdir()) == [word]
 
 
 def test_without_a_terminal_a_passphrase_is_not_guessed(tmp_path: Path) -> None:
@@ -51,15 +68,15 @@ def test_without_a_terminal_a_passphrase_is_not_guessed(tmp_path: Path) -> None:
 
 
 def test_a_passphrase_is_whatever_bytes_the_first_line_holds(tmp_path: Path) -> None:
-    (tmp_path / "word").write_bytes(b"\xff\xfe\x00secret\nnot this")
-    run("recipient", tmp_path / "key", "--passphrase-file", tmp_path / "word")
+    word = secret(tmp_path, b"\xff\xfe\x00secret\nnot this")
+    run("recipient", tmp_path / "key", "--passphrase-file", word)
     assert keys.load_private(tmp_path / "key", Purpose.RECIPIENT, b"\xff\xfe\x00secret")
 
 
 def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "word").write_text("\n")
+    word = secret(tmp_path, b"\n")
     with pytest.raises(KeyFilePassphrase):
-        run("recipient", tmp_path / "key", "--passphrase-file", tmp_path / "word")
+        run("recipient", tmp_path / "key", "--passphrase-file", word)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
     AuthorityMissing,
+    AuthorityNothingToSign,
     AuthorityRefuses,
     AuthorityThreshold,
     AuthorityUnknown,
@@ -291,7 +292,7 @@ def test_a_root_that_was_published_is_pending_no_more(owner: Repository) -> None
     owner.sign_root(ROOTS)
     pending.write_bytes(drafted)
     assert owner.pending_root is None
-    with pytest.raises(AuthorityMissing):
+    with pytest.raises(AuthorityNothingToSign):
         owner.sign_root(ROOTS)
     owner.propose_root(NOW, threshold=2)
     assert owner.sign_root(ROOTS) is True
