@@ -5,6 +5,7 @@ name is a fork, kept as evidence. How far a lane may forget is decided inside th
 receipt covers an unbroken chain from the epoch's first message, with nothing missing but declared gaps.
 """
 
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from edge.errors import (
     SealError,
     StoreAddress,
     StoreFailed,
+    StoreForeign,
     StoreShared,
     StoreVersion,
     clean,
@@ -124,7 +126,8 @@ class Store:
     """`address`: a file (SQLite), or an SQLAlchemy address such as postgresql+psycopg://user@host/name.
 
     shared: several collectors write into it; refused for SQLite, whose file is of one machine. read_only: for those who
-    only look. Raises StoreAddress, StoreShared, StoreFailed, StoreVersion.
+    only look. Raises StoreAddress, StoreShared, StoreFailed, StoreForeign,
+    StoreVersion.
     """
 
     def __init__(self, address: str, *, shared: bool = False, read_only: bool = False) -> None:
@@ -249,7 +252,9 @@ class Store:
             with self._engine.begin() as db:
                 yield db
         except DBAPIError as error:  # its text would quote the statement and its values
-            raise StoreFailed(f"{self._engine.dialect.name}: {clean(error.orig)}") from error
+            no_database = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+            failed = StoreForeign if no_database else StoreFailed
+            raise failed(f"{self._engine.dialect.name}: {clean(error.orig)}") from error
 
     def _lock_head(self, db: sa.Connection, lane: str, epoch: Epoch) -> Head:
         """The chain's row, made if need be and locked until the commit: no other collector adds to this chain now."""

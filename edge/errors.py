@@ -452,6 +452,14 @@ class TrustUnkept(TrustError):
     retryable = True
 
 
+class TrustNotSetUp(TrustError):
+    code = "TRUST-09"
+    hint = (
+        "Put a [trust] table with root_file and source into lane.toml, in place of recipient_files and "
+        "collector_files; docs/lane.toml shows it."
+    )
+
+
 class AuthorityError(TrustError):
     """The owner's side: the repository, its keys and its drafts."""
 
@@ -652,6 +660,12 @@ class StoreFailed(StoreError):
 class StoreVersion(StoreError):
     code = "STORE-04"
     hint = "Use the version of sealane that made this store."
+
+
+class StoreForeign(StoreFailed):
+    code = "STORE-05"
+    hint = "Give the file that `sealane collector --store` writes; `sealane audit` reads a capture with --capture."
+    retryable = False
 
 
 class CollectorError(SealaneError):

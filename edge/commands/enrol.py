@@ -28,12 +28,15 @@ def command(
 ) -> None:
     """Make this box's keys, and ask the owner to enrol it."""
     from edge.config import load
+    from edge.errors import TrustNotSetUp
 
     settings = load(config)
+    if settings.trust is None:
+        raise TrustNotSetUp(f"{config} has no [trust] table: what the owner gives back has no place to go")
     signing_file = _on_disk(settings.keys.signing_key_file, config.parent)
     tls_file = _on_disk(settings.broker.key_file, config.parent)
     if finish is not None:
-        _finish(settings, finish, signing_file, tls_file)
+        _finish(settings, settings.trust.root_file, finish, signing_file, tls_file)
     else:
         _ask(settings.lane.id, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file, p256)
 
@@ -69,15 +72,13 @@ def _show_qr(text: str) -> None:
     segno.make(text, micro=False).terminal(sys.stdout, compact=True)
 
 
-def _finish(settings: "LaneConfig", folder: Path, signing_file: Path, tls_file: Path) -> None:
+def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path) -> None:
     from edge.carrier import DirectoryCarrier
-    from edge.errors import ConfigInvalid, RequestInvalid, TrustMissing
+    from edge.errors import RequestInvalid, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
     from edge.seal import custody
     from edge.trust import Trust
 
-    if settings.trust is None:
-        raise ConfigInvalid("lane.toml has no [trust] table; enrolment needs one")
     try:
         root, ca, certificate = ((folder / name).read_bytes() for name in ("root.json", "ca.pem", "certificate.pem"))
     except OSError as error:
@@ -98,10 +99,10 @@ def _finish(settings: "LaneConfig", folder: Path, signing_file: Path, tls_file: 
         return trust
 
     kept = settings.state.directory / TRUST_FOLDER
-    before = settings.trust.root_file
-    trust = verified(kept) if not before.exists() or before.read_bytes() == root else _instead_of(kept, verified)
+    known = not root_file.exists() or root_file.read_bytes() == root
+    trust = verified(kept) if known else _instead_of(kept, verified)
     for path, content in (
-        (settings.trust.root_file, root),
+        (root_file, root),
         (settings.broker.ca_file, ca),
         (settings.broker.certificate_file, certificate),
     ):

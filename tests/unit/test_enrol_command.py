@@ -12,7 +12,7 @@ from central.repository import Repository
 from edge import enrolment, keeper
 from edge.commands.enrol import command
 from edge.config import load
-from edge.errors import RequestInvalid, TrustRefused
+from edge.errors import RequestInvalid, TrustNotSetUp, TrustRefused
 from edge.keeper import tls_public
 from edge.policy import Recipient
 from edge.seal.signer import FileSigner
@@ -138,3 +138,12 @@ def test_a_renewed_certificate_goes_with_the_key_that_it_was_for(tmp_path: Path,
     box.finish(owner.reply())
     assert box.shows() == (renewed if kept else box.folder / "tls.pem")
     assert tls_public(box.folder / "tls.key") == enrolment.parse(box.ask()).tls_key
+
+
+def test_a_box_that_has_no_place_for_the_owners_word_asks_for_nothing(tmp_path: Path) -> None:
+    box = Box(tmp_path / "box")
+    lines = CONFIG.replace("trust = { root", 'keys.recipient_files = ["a"]\nkeys.collector_files = ["b"]\n# { root')
+    box.config.write_text(lines)
+    with pytest.raises(TrustNotSetUp):
+        box.ask()
+    assert {path.name for path in box.folder.iterdir()} == {"lane.toml", "state"}

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from central.prefix import Epoch, Head, Link, walk
 from central.store import Alarm, Outcome, Store
-from edge.errors import ChainBroken, EpochUnlinked, MessageForked, StoreAddress, StoreFailed, StoreShared, StoreVersion
+from edge.errors import (
+    ChainBroken,
+    EpochUnlinked,
+    MessageForked,
+    StoreAddress,
+    StoreFailed,
+    StoreForeign,
+    StoreShared,
+    StoreVersion,
+)
 from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState
@@ -250,7 +259,7 @@ def test_an_address_that_cannot_be_used_is_an_error(address: str) -> None:
 
 def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"junk" * 1000)
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreForeign):
         Store(str(tmp_path / "junk"))
 
 
