@@ -69,15 +69,17 @@ class Problem:
 class EpochReport:
     """What was found of one epoch.
 
-    declared: how many numbers were given up and declared; last: the highest number, sealed at last_ns; head: its
-    digest, which a box that follows this one begins with (docs/wire-format.md); awaited: first and last of the runs
-    that are not here yet, since nothing but declared gaps, which are sent ahead of their turn, was heard beyond.
+    declared: how many numbers were given up and declared; first, last: the lowest and the highest number that were
+    judged, the latter sealed at last_ns; head: its digest, which a box that follows this one begins with
+    (docs/wire-format.md); awaited: first and last of the runs that are not here yet, since nothing but declared gaps,
+    which are sent ahead of their turn, was heard beyond.
     """
 
     lane: str
     epoch: str
     messages: int = 0
     declared: int = 0
+    first: int = 0
     last: int = 0
     last_ns: int = 0
     head: str = ""
@@ -141,6 +143,7 @@ class Audit:
     def reports(self) -> list[EpochReport]:
         """After the last message: every epoch, with the holes that stayed open, and what was refused."""
         for (lane, epoch), report in self._reports.items():
+            report.first = self._chain(lane).judged_from(epoch)
             report.awaited = self._chain(lane).awaited(epoch)
             for first, last in self._chain(lane).holes(epoch):
                 if (first, last) not in report.awaited:
@@ -301,7 +304,8 @@ def command(
     wrong = sum(len(report.problems) for report in reports)
     if not as_json:
         kept = sum(report.messages for report in reports)
-        sys.stdout.write(f"{kept} messages: " + (f"{wrong} problems\n" if wrong else "nothing is missing\n"))
+        whole = f"nothing is missing{' among the numbers above' if capture else ''}\n"
+        sys.stdout.write(f"{kept} messages: " + (f"{wrong} problems\n" if wrong else whole))
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -327,7 +331,7 @@ def _tell(report: EpochReport) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
         sys.stdout.write(
             f"{report.lane} epoch {report.epoch}: {report.messages} messages ({kinds}), {report.declared} declared "
-            f"given up, last number {report.last} of {until:%Y-%m-%d %H:%M:%S} UTC"
+            f"given up, numbers {report.first} to {report.last}, the last of {until:%Y-%m-%d %H:%M:%S} UTC"
             f"{'' if report.problems else ': whole'}\n"
         )
         for first, last in report.awaited:

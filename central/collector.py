@@ -121,7 +121,7 @@ class Collector:
         return None
 
     def _refuse(self, lane: str, data: bytes, error: CollectorError) -> None:
-        self._count(error.code, lane)
+        self._count(error.code, lane, error.what)
         if self._lane_keys.knows(lane):  # nobody can fill the store in names that nobody enrolled
             digest = hashlib.sha256(data).digest()
             evidence = data[:MAX_MESSAGE_BYTES]
@@ -155,17 +155,17 @@ class Collector:
             kind = RecordsMissing
         else:
             return
-        self._count(kind.code, head.lane)
         what = f"after number {head.up_to}"
+        self._count(kind.code, head.lane, what)
         self._store.alarm(Alarm(head.lane, kind.code, head.epoch, head.up_to + 1, what, time.time_ns()))
 
-    def _count(self, what: str, where: str) -> None:
-        """Count, and say it at once the first time in a while if it is bad."""
+    def _count(self, what: str, where: str, why: str = "see docs/errors.md") -> None:
+        """Count, and say it at once the first time in a while if it is bad. why: without payloads."""
         self.counts[what] += 1
         now = time.monotonic()
         if what not in (Outcome.STORED, Outcome.DUPLICATE) and now - self._said_at.get(what, -REPORT_S) >= REPORT_S:
             self._said_at[what] = now
-            logs.event(log, logging.ERROR, what, "see docs/errors.md", at=where, times=self.counts[what])
+            logs.event(log, logging.ERROR, what, why, at=where, times=self.counts[what])
 
     def _report(self) -> None:
         now = time.monotonic()

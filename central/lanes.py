@@ -52,6 +52,9 @@ class LaneKeys(Protocol):
         """The keys that `message` may be signed with, none if its lane is unknown. received_ns: when it came, UTC: a
         revoked key counts no more, whatever time the message itself names."""
 
+    def why_not(self, message: Envelope, received_ns: int) -> str:
+        """Why the key that `message` names is not among them, if the lane is known."""
+
     def knows(self, lane: str) -> bool:
         """Whether a lane of that name is enrolled."""
 
@@ -78,6 +81,9 @@ class KeyDirectory:
 
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         return self._current().get(message.header.lane, ())
+
+    def why_not(self, message: Envelope, received_ns: int) -> str:
+        return "the folder has no such key of this lane"
 
     def knows(self, lane: str) -> bool:
         return lane in self._current()
@@ -145,6 +151,14 @@ class PolicyKeys:
             return ()
         enrolled = edition.lane_keys_at(header.lane, at(header.time_ns))
         return [key for key in enrolled if not self._newest.revokes(key, received)]
+
+    def why_not(self, message: Envelope, received_ns: int) -> str:
+        version = message.header.trust_version
+        if any(one.kid == message.kid.hex() and one.at <= at(received_ns) for one in self._newest.revoked):
+            return "the key is revoked"
+        if self.edition(version) is None:
+            return f"policy {version} is not known here"
+        return f"policy {version} does not list the key for that time"
 
     def knows(self, lane: str) -> bool:
         return lane in self._newest.lanes
@@ -257,7 +271,8 @@ def admit(lane: str, data: bytes, lane_keys: LaneKeys, received_ns: int) -> Enve
         raise MessageMoved(f"a message of {message.header.lane} came as one of {shown}")
     key = next((key for key in lane_keys.of(message, received_ns) if key.kid == message.kid), None)
     if key is None:
-        raise LaneForeign(f"{shown} with key {keys.fingerprint(message.kid)}")
+        why = lane_keys.why_not(message, received_ns) if lane_keys.knows(lane) else "no lane of that name is enrolled"
+        raise LaneForeign(f"{shown} with key {keys.fingerprint(message.kid)}: {why}")
     try:
         envelope.verify(message, key)
     except SealError as error:

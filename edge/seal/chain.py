@@ -131,6 +131,10 @@ class ChainVerifier:
         """The sequence number up to which nothing is missing, from the start or from where this verifier joined."""
         return self._epochs[epoch].covered[0][1] if epoch in self._epochs else 0
 
+    def judged_from(self, epoch: int) -> int:
+        """The first sequence number that `holes` looks at: 1, or that where this verifier joined."""
+        return max(1, self._epochs[epoch].covered[0][0]) if epoch in self._epochs else 1
+
     @property
     def epochs(self) -> tuple[int, ...]:
         """The epochs heard from, in order of appearance."""

@@ -29,6 +29,9 @@ class Enrolled:
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         return [signing_key().public] if message.header.lane in ("lane-1", "lane-2") else []
 
+    def why_not(self, message: Envelope, received_ns: int) -> str:
+        return "not enrolled"
+
     def knows(self, lane: str) -> bool:
         return True
 
@@ -331,6 +334,17 @@ def run(*words: str) -> tuple[int, str]:
     app.command()(command)
     result = CliRunner().invoke(app, list(words))
     return result.exit_code, result.output
+
+
+def test_a_capture_says_from_which_number_on_it_was_judged(tmp_path: Path) -> None:
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
+    lines = (f"1795500000.25 lanes/v1/lane-1/record {m.data.hex()}\n" for m in FIRST[3:])
+    (tmp_path / "capture").write_text("".join(lines))
+    code, shown = run(str(tmp_path / "capture"), "--capture", "--lanes", str(tmp_path / "lanes"))
+    assert code == 0
+    assert f"numbers 4 to {len(FIRST)}, the last of" in shown
+    assert shown.endswith("nothing is missing among the numbers above\n")
 
 
 def test_the_command_ends_with_zero_only_if_nothing_is_wrong(tmp_path: Path) -> None:

@@ -93,6 +93,23 @@ def test_a_message_is_judged_by_the_edition_that_it_names(tmp_path: Path, owner:
             admit("lane-1", message(name, version).data, keys, NOW.utc_ns)
 
 
+def test_a_refused_key_is_told_why(tmp_path: Path, owner: Repository) -> None:
+    def why(key: str = "lane", version: int = 1) -> str:
+        with pytest.raises(LaneForeign) as refused:
+            admit("lane-1", message(key, version).data, keys, NOW.utc_ns)
+        return refused.value.what.partition(": ")[2]
+
+    keys = policy_keys(tmp_path, owner)
+    assert why("stranger") == "policy 1 does not list the key for that time"
+    assert why(version=9) == "policy 9 is not known here"
+    with pytest.raises(LaneForeign, match="no lane of that name is enrolled"):
+        admit("lane-1", message().data, KeyDirectory(tmp_path), 0)
+    owner.edit(revoked=(Revocation(kid=signing_key().public.kid.hex(), at=THEN - DAY),))
+    sign(owner)
+    keys = policy_keys(tmp_path, owner)
+    assert why() == why(version=2) == "the key is revoked"
+
+
 def test_an_older_edition_that_makes_no_sense_any_more_names_no_key(tmp_path: Path, owner: Repository) -> None:
     owner.add_target("policy/1", b'{"of": "another version of this program"}')
     owner.edit(aim_picture=True)

@@ -77,6 +77,16 @@ def test_what_stays_missing_while_the_chain_stands_still_is_an_alarm(tmp_path: P
     assert [(alarm.code, alarm.seq) for alarm in store.alarms()] == [("COL-07", 8)]
 
 
+def test_the_log_says_why_a_lanes_message_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR")
+    store = Store(str(tmp_path / "store.sqlite"))
+    other = sealer("lane-9")
+    collector(store)._take([Message(topic("lane-9", "record"), other.seal(read(), 1, 1, None).data, False)])
+    (line,) = caplog.messages
+    assert line.startswith("COL-01 lane-9 with key")
+    assert line.endswith("not enrolled at=lane-9 times=1")
+
+
 def test_of_junk_no_more_is_kept_than_a_message_may_have(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store.sqlite"))
     collector(store)._take(came(os.urandom(255 * 1024)))

@@ -28,6 +28,9 @@ class Enrolled:
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         return [signing_key().public] if message.header.lane == "lane-1" else []
 
+    def why_not(self, message: Envelope, received_ns: int) -> str:
+        return "not enrolled"
+
     def knows(self, lane: str) -> bool:
         return lane == "lane-1"
 
