@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from central.lanes import at
@@ -14,7 +15,8 @@ from edge.seal import receipt
 from edge.seal.chain import Finding
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, OverflowMethod
+    from rich.table import Table
     from rich.text import Text
 
 ROWS = 30
@@ -115,21 +117,16 @@ class Screen:
         return Text("Signatures, order and gaps are verified.", "dim")
 
     def _picture(self) -> "Group":
-        from rich import box
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading, justify in _COLUMNS:
-            table.add_column(heading, justify=justify, no_wrap=heading != "")
-        rows = max(3, self._console.height - 8 - len(self._alarms))
-        for line in list(self._lines)[-rows:]:
-            table.add_row(*cells(line))
+        width = self._console.width
         alarms = [
             Text(f"ALARM {_clock(line.received_ns)} {line.lane} {line.seq or ''} {line.alarm}", "bold white on red")
             for line in self._alarms
         ]
+        rows = max(3, self._console.height - 8 - sum(1 + alarm.cell_len // width for alarm in alarms))
+        table = fitted([cells(line) for line in list(self._lines)[-rows:]], width)
         counts = ", ".join(f"{count} {what}" for what, count in self._watcher.counts.items()) or "nothing heard yet"
         summary = f"{counts}, {self._alarm_count} alarms   Ctrl-C ends"
         return Group(self._heading(), *alarms, table, Text(summary, "dim"))
@@ -147,6 +144,42 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("", "left"),
     ("verified", "left"),
 )
+_LEFT_OUT = ("km/h", "frames", "delay", "region", "sure", "", "lane")
+"""What a narrow terminal does without, the least important first."""
+_SPACE = 2
+"""Blanks that a column takes beside its text."""
+_NOTE, _VERDICT = 12, 20
+"""So wide the last columns may be before others are left out for them; an alarm is told whole above the table."""
+
+
+def fitted(rows: "Sequence[Sequence[Text]]", width: int) -> "Table":
+    """`rows` of `cells` as a table of at most `width` columns of text: never without time, plate and verdict."""
+    from rich import box
+    from rich.table import Table
+
+    widest = {
+        heading: max([len(heading), *(row[index].cell_len for row in rows)])
+        for index, (heading, _) in enumerate(_COLUMNS)
+    }
+    least = widest | {"": min(widest[""], _NOTE), "verified": min(widest["verified"], _VERDICT)}
+    left_out: list[str] = []
+    room = width - sum(_SPACE + needed for needed in least.values())
+    for heading in _LEFT_OUT:
+        if room < 0:
+            room += _SPACE + least[heading]
+            left_out.append(heading)
+    verdict = max(1, min(widest["verified"], least["verified"] + room))
+    most = {"verified": verdict, "": max(1, least[""] + room + least["verified"] - verdict)}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    shown = [index for index, (heading, _) in enumerate(_COLUMNS) if heading not in left_out]
+    for heading, justify in (_COLUMNS[index] for index in shown):
+        overflow: OverflowMethod = "ellipsis" if heading else "fold"
+        table.add_column(
+            heading, justify=justify, no_wrap=heading != "", overflow=overflow, max_width=most.get(heading)
+        )
+    for row in rows:
+        table.add_row(*(row[index] for index in shown))
+    return table
 
 
 def cells(line: Line) -> "tuple[Text, ...]":

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from central.screen import cells
+from central.screen import _LEFT_OUT, cells, fitted
 from central.store import Store
 from central.tail import _from_store, _Wanted
 from central.watcher import Line, Watcher
@@ -17,6 +18,14 @@ from edge.seal.envelope import Envelope
 from edge.seal.keys import PublicKey
 from edge.seal.opener import FileOpener, Opener
 from tests.sealing import AUDIT, CHECKPOINT, EVERY_KIND, NO_READ, NOW, READ, recipient_key, sealer, signing_key
+
+
+def shown_at(width: int, rows: list[Line | None]) -> str:
+    """The table as a terminal of that width shows it."""
+    console = Console(width=width, color_system=None)
+    with console.capture() as picture:
+        console.print(fitted([cells(row) for row in rows if row is not None], width))
+    return picture.get()
 
 
 class Enrolled:
@@ -215,3 +224,30 @@ def test_a_fork_that_came_last_is_told_once(tmp_path: Path) -> None:
     messages = said(*[READ] * 3)
     store.add([*messages, *said(READ, state=ChainState(1, 4, bytes(32)))], NOW.utc_ns)
     assert follow(store, lambda: None, lambda: None)[3:] == [(4, Finding.FORK)]
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(120, ()), (80, ("km/h", "frames")), (50, ("km/h", "frames", "delay", "region", "sure"))]
+)
+def test_a_narrow_terminal_shows_fewer_columns_but_time_plate_and_verdict(
+    width: int, left_out: tuple[str, ...]
+) -> None:
+    rows = hear(watcher(owner()), said(READ, NO_READ, CHECKPOINT, AUDIT, READ))
+    shown = shown_at(width, rows)
+    assert max(map(len, shown.splitlines())) <= width
+    heading = shown.splitlines()[1]
+    assert [name for name in ("time", "lane", "plate", "verified", *_LEFT_OUT) if name not in heading] == [*left_out]
+    assert "\u2026" not in shown
+    for row in rows:
+        assert row is not None
+        time, _, plate, *_, verdict = cells(row)
+        assert any(f" {time} " in line and str(plate) in line and str(verdict) in line for line in shown.splitlines())
+
+
+def test_an_alarm_in_the_table_leaves_its_row_the_time_and_the_plate() -> None:
+    first, _, third = said(READ, READ, READ)
+    rows = [*hear(watcher(owner()), [first, third]), watcher().message("lane-1", b"junk", NOW.utc_ns)]
+    shown = shown_at(80, rows)
+    assert f" {cells(rows[1])[0]} " in shown if rows[1] is not None else False
+    assert "COL-03" in shown
+    assert max(map(len, shown.splitlines())) <= 80
