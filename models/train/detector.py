@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from edge.reading.bundle import Model
 from edge.reading.detector import STRIDE, Detector, iou
 from edge.reading.runtime import Network
 from models.train import manifest
+from models.train.checkpoint import blend
 from models.train.material import (
     SCENE_SETS,
     Floats,
@@ -50,7 +52,7 @@ CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
 BATCH_PIXELS = 5 * 448 * 320
 BACKDROPS = 400
-RENDERED, SIGNS = 5000, 3000
+RENDERED, SIGNS = 8000, 6000
 """Distinct rendered plates that scenes are made of, and distinct signs."""
 FINISH, FINISH_UNTOUCHED = 0.6, 0.75
 """From this share of the training on, so large a share of the photographs is left as it is: pasted plates teach corners
@@ -228,7 +230,7 @@ def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
         average, seen = state["average"], state["seen"]
     else:
         if CHECKPOINT.exists():
-            net.load_state_dict({k: v.float() for k, v in torch.load(CHECKPOINT, weights_only=True).items()})
+            net.load_state_dict(_checkpoint())
         average = {k: v.clone() for k, v in net.state_dict().items()}
     stream = batches(composer, rng)
     start, first, step = time.monotonic(), seen, 0
@@ -280,8 +282,9 @@ def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
 def _material(plates: Path | None, out: Path) -> tuple[list[Scene], list[Scene], list[Grey], list[Grey]]:
     """Scenes, scenes without plates, flat plates and signs: the training side only; drawn where there are no
     photographs."""
-    flat = rendered(out / "textures.npz", lambda: render_textures(RENDERED, seed=1))
-    signs = rendered(out / "signs.npz", lambda: render_signs(SIGNS, seed=1))
+    seed = crc32(out.name.encode())  # a training that goes on elsewhere sees others
+    flat = rendered(out / "textures.npz", lambda: render_textures(RENDERED, seed))
+    signs = rendered(out / "signs.npz", lambda: render_signs(SIGNS, seed))
     if plates is None:
         return [], list(drawn_backdrops(BACKDROPS, seed=1)), flat, signs
     negatives = load_scenes(plates, dev=False, sets=["neg_coco"])
@@ -309,12 +312,19 @@ class _Deployed(nn.Module):  # type: ignore[misc]
         return tuple(y.permute(0, 2, 3, 1) for y in self.net(x.permute(0, 3, 1, 2)))
 
 
-def export(plates: Path | None, out: Path, file: Path) -> None:
-    """Averaged weights -> checkpoint -> full int8 .tflite, calibrated on training scenes."""
+def _checkpoint() -> dict[str, Any]:
+    return {name: value.float() for name, value in torch.load(CHECKPOINT, weights_only=True).items()}
+
+
+def export(plates: Path | None, out: Path, file: Path, mix: float) -> None:
+    """Averaged weights, mixed with `mix` of the checkpoint's -> checkpoint -> full int8 .tflite, calibrated on training
+    scenes."""
     import litert_torch
     from ai_edge_quantizer import quantizer, recipe
 
     average = torch.load(out / "state.pt", weights_only=True)["average"]
+    if mix:
+        average = blend(average, _checkpoint(), mix, ("",))
     CHECKPOINT.parent.mkdir(exist_ok=True)
     torch.save({k: v.half() if v.is_floating_point() else v for k, v in average.items()}, CHECKPOINT)
     net = DetectorNet()
@@ -371,12 +381,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "detector.tflite")
     parser.add_argument("--samples", type=int, default=400_000)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--mix", type=float, default=0.0, help="share of the checkpoint that it went on from")
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     args = parser.parse_args()
     if args.action == "train":
         train(args.plates, args.out, args.samples, args.rate)
     elif args.action == "export":
-        export(args.plates, args.out, args.model)
+        export(args.plates, args.out, args.model, args.mix)
     else:
         evaluate(args.plates, args.model, args.threshold)
 

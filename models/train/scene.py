@@ -18,7 +18,7 @@ PAD = 128
 """Grey level around a letterboxed frame; int8 zero at the network's input."""
 
 UNTOUCHED = 0.45
-MOST_SIGNS = 3
+MOST_SIGNS = 4
 """Signs pasted into one picture at most."""
 SMALLEST_PLATE, SMALLEST_SIGN = 18.0, 36.0
 """Width of what is pasted, px: a smaller sign can't be told from a plate."""
