@@ -54,7 +54,7 @@ class Passage:
 
 class FaultKind(StrEnum):
     DETECTOR = "detector"  # the detector reports a fault of the loop
-    STUCK = "stuck-on"  # the loop is still occupied after the gate time
+    STUCK = "stuck-on"  # one call has stood on the loop for the gate time
     LOST = "lost"  # the detector does not answer
 
 
@@ -151,6 +151,7 @@ class PassageMachine:
     ) -> None:
         self.state = State.BLIND
         self._settings = settings
+        self._gate_time_ns = round(settings.gate_time_s * 1e9)
         self._new_id = new_id
         self._loops = tuple(
             _Loop(_Call.SPENT if loop in {*spent, *stuck} else _Call.FREE, stuck=loop in stuck)
@@ -174,26 +175,42 @@ class PassageMachine:
     @property
     def next_deadline_ns(self) -> int | None:
         """When tick() is next needed, or None."""
+        stuck_ns = None if self.state is State.BLIND else map(self._stuck_ns, self._loops)
+        due_ns = [at_ns for at_ns in (self._visit_deadline_ns, *(stuck_ns or ())) if at_ns is not None]
+        return min(due_ns, default=None)
+
+    @property
+    def _visit_deadline_ns(self) -> int | None:
         if self._visit is None:
             return None
         if self.state is State.BETWEEN:
             spacing_m = self._settings.spacing_m or UNKNOWN_SPACING_M
             return self._visit.last_stop_ns + round(spacing_m * 3.6e9 / MIN_SPEED_KMH)
-        return self._visit.arrival_ns + round(self._settings.gate_time_s * 1e9)
+        return self._visit.arrival_ns + self._gate_time_ns
+
+    def _stuck_ns(self, loop: "_Loop") -> int | None:
+        """When a spent call has stood, as far as it was seen to, for the gate time."""
+        if loop.call is not _Call.SPENT or loop.stuck:
+            return None
+        return max(loop.since_ns, self.sighted_ns) + self._gate_time_ns
 
     def tick(self, now_ns: int) -> tuple[Change, ...]:
         """What the passing of time changes. Events from before `now_ns` must have been given to on()."""
-        deadline_ns = self.next_deadline_ns
-        if deadline_ns is None or now_ns < deadline_ns:
-            return ()
-        if self.state is State.BETWEEN:
-            return self._apply(Signal.NOT_REACHED, deadline_ns)
-        changes = list(self._apply(Signal.GATE_TIME, deadline_ns))
-        for number, loop in enumerate(self._loops):
-            if loop.call is _Call.LIVE:
-                loop.call, loop.stuck = _Call.SPENT, True
-                changes.append(FaultChanged(FaultKind.STUCK, True, deadline_ns, number))
-        return tuple(changes)
+        changes: tuple[Change, ...] = ()
+        while (deadline_ns := self.next_deadline_ns) is not None and deadline_ns <= now_ns:
+            changes += self._meet(deadline_ns)
+        return changes
+
+    def _meet(self, deadline_ns: int) -> tuple[Change, ...]:
+        stuck = [number for number, loop in enumerate(self._loops) if self._stuck_ns(loop) == deadline_ns]
+        changes: tuple[Change, ...] = ()
+        if self._visit_deadline_ns == deadline_ns:
+            stuck += [number for number, loop in enumerate(self._loops) if loop.call is _Call.LIVE]
+            changes = self._apply(Signal.NOT_REACHED if self.state is State.BETWEEN else Signal.GATE_TIME, deadline_ns)
+        for number in stuck:
+            self._loops[number].call, self._loops[number].stuck = _Call.SPENT, True
+        self._note_faults()
+        return (*changes, *(FaultChanged(FaultKind.STUCK, True, deadline_ns, number) for number in stuck))
 
     def on(self, event: LoopEvent) -> tuple[Change, ...]:
         """What one event changes, after what was due before it. Raises IndexError for a loop that was not announced."""
@@ -224,10 +241,10 @@ class PassageMachine:
             return ()
         stood_before = now_ns <= self.sighted_ns
         if loop.fault or (loop.call is _Call.SPENT and stood_before):
-            loop.call = _Call.SPENT
+            loop.call, loop.since_ns = _Call.SPENT, now_ns
             return ()
         changes = self._release(event)  # it has a second start, so the end of a spent call was missed
-        loop.call = _Call.LIVE
+        loop.call, loop.since_ns = _Call.LIVE, now_ns
         again = self._visit is not None and event.loop in self._visit.starts
         changes += self._apply(Signal.SECOND_START if again else Signal.START, now_ns, event.loop)
         return changes
@@ -337,6 +354,8 @@ class _Loop:
     call: _Call = _Call.FREE
     fault: bool = False
     stuck: bool = False
+    since_ns: int = 0
+    """When the call began, if it was seen to."""
 
 
 @dataclass(slots=True)

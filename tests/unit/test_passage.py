@@ -195,8 +195,31 @@ def test_what_stands_on_a_spent_loop_across_a_restart_makes_no_second_visit(
     play(lane, *steps)
     assert lane.spent == (0,)
     after = machine(2, spent=lane.spent)
-    assert play(after, (RESTORED, 0, 20_000), (ARRIVE, 0, 20_000), ("tick", 0, 60_000), (LEAVE, 0, 70_000)) == []
-    assert (opened(play(after, (ARRIVE, 0, 71_000))), after.spent) == (1, ())
+    assert play(after, (RESTORED, 0, 20_000), (ARRIVE, 0, 20_000), ("tick", 0, 29_000), (LEAVE, 0, 29_500)) == []
+    assert (opened(play(after, (ARRIVE, 0, 31_000))), after.spent) == (1, ())
+
+
+def test_a_spent_call_that_stands_for_the_gate_time_is_stuck_on_and_so_it_is_after_a_restart() -> None:
+    lane = machine()
+    changes = play(lane, (RESTORED, 0, 0), (ARRIVE, 0, 1000), (FAULT, 0, 2000), (CLEAR, 0, 3000), ("tick", 0, 10_999))
+    assert (faults(changes)[-1], lane.stuck) == ((FaultKind.DETECTOR, False), ())
+    after = machine(spent=lane.spent)
+    assert play(after, (LOST, 0, 12_000), ("tick", 0, 40_000), (RESTORED, 0, 50_000), (ARRIVE, 0, 50_000))[2:] == []
+    for made, at_ms in ((lane, 11_000), (after, 60_000)):
+        assert made.next_deadline_ns == at_ms * MS
+        assert play(made, ("tick", 0, 99_000)) == [FaultChanged(FaultKind.STUCK, True, at_ms * MS, 0)]
+        assert (made.spent, made.stuck, made.next_deadline_ns) == ((0,), (0,), None)
+        assert faults(play(made, (LEAVE, 0, 100_000))) == [(FaultKind.STUCK, False)]
+
+
+def test_a_loop_that_is_found_stuck_on_while_a_vehicle_is_on_the_other_is_a_fault_of_its_visit() -> None:
+    lane = machine(2)
+    changes = play(
+        lane, (RESTORED, 0, 0), (FAULT, 0, 500), (ARRIVE, 0, 1000), (CLEAR, 0, 2000), (ARRIVE, 1, 3000),
+        (LEAVE, 1, 12_000),
+    )  # fmt: skip
+    assert [(passage.ending, passage.loop_faults) for passage in closed(changes)] == [(Ending.LEFT, (0,))]
+    assert lane.stuck == (0,)
 
 
 def test_a_call_that_a_killed_process_saw_live_is_not_spent() -> None:
