@@ -137,7 +137,7 @@ class Daemon:
         )
         self._aim = AimSession(
             self._ring,
-            lambda: Eye(settings.reading.roi, self._standing.model_folder),
+            lambda: Eye(settings.reading.roi, self._plates.bundle_dir),
             loop=lambda: str(self._machine.state),
             picture_allowed=lambda: self._standing.aim_picture,
             audit=lambda *facts: self._audit("aim", *facts),

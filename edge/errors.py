@@ -754,6 +754,7 @@ class ControlRefused(DaemonError):
 
     def __init__(self, what: str, answered: str = "") -> None:
         super().__init__(what)
+        self.answered = answered
         self.hint = next((leaf.hint for leaf in catalogue() if leaf.code == answered), type(self).hint)
 
 

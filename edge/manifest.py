@@ -56,7 +56,7 @@ class Evidence(_Part):
 class DetectorEntry(NetworkEntry):
     """threshold: score below which nothing is a candidate."""
 
-    threshold: _Share
+    threshold: float = Field(gt=0, lt=1)
     evidence: Evidence
 
 

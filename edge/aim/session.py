@@ -11,7 +11,7 @@ from edge import logs
 from edge.aim.view import View
 from edge.capture import FrameLease, FrameRing
 from edge.control import Handler
-from edge.errors import AimOff, AimPictureRefused, CameraFrameError, OutboxFull
+from edge.errors import AimOff, AimPictureRefused, CameraFrameError, OutboxFull, SealaneError
 
 DURATION_S = 600.0
 """A session is over after this long; starting again is another session."""
@@ -60,6 +60,7 @@ class AimSession:
         self._thread: threading.Thread | None = None
         self._until_s = 0.0
         self._view: Mapping[str, Any] | None = None
+        self._failure: SealaneError | None = None
 
     def handlers(self) -> dict[str, Handler]:
         """Verbs for the control socket."""
@@ -84,9 +85,10 @@ class AimSession:
         return {"left_s": self._duration_s}
 
     def view(self) -> dict[str, Any]:
-        """The newest view, `view` None before the first. Raises AimOff when no session runs."""
+        """The newest view, `view` None before the first. Raises AimOff when no session runs, and the SealaneError of
+        `open_eye` after one that could not begin for it."""
         if self._thread is None or not self._thread.is_alive():
-            raise AimOff("no aim session runs")
+            raise self._failure or AimOff("no aim session runs")
         with self._lock:
             return {"left_s": max(0.0, self._until_s - time.monotonic()), "loop": self._loop(), "view": self._view}
 
@@ -96,6 +98,7 @@ class AimSession:
         if self._thread is not None:
             self._thread.join(STOP_S)
             self._thread = None
+        self._failure = None
 
     def _run(self, picture: bool, stop: threading.Event) -> None:
         try:
@@ -111,6 +114,9 @@ class AimSession:
                     with lease:
                         seen_ns = lease.info.captured_ns
                         self._look(eye, lease, picture)
+        except SealaneError as error:
+            logs.error(log, error)
+            self._failure = error
         finally:
             with self._lock:
                 self._view = None

@@ -27,7 +27,7 @@ def command(
     from edge import control
     from edge.aim.page import serve
     from edge.config import load
-    from edge.errors import ControlRefused
+    from edge.errors import AimOff, ControlRefused
 
     path = control.socket_path(load(config).state.directory)
     console = Console()
@@ -40,8 +40,10 @@ def command(
                 while True:
                     live.update(_gauges(control.ask(path, "aim-view")))
                     time.sleep(REFRESH_S)
-    except (KeyboardInterrupt, ControlRefused):  # by hand, or because the time is over
-        console.print("The session is over.")
+    except (KeyboardInterrupt, ControlRefused) as end:
+        if isinstance(end, ControlRefused) and end.answered != AimOff.code:
+            raise
+        console.print("The session is over.")  # by hand, or because the time is
     finally:
         with suppress(ControlRefused):  # it was over already
             control.ask(path, "aim-stop")

@@ -39,7 +39,8 @@ class Detector:
     def __init__(self, model: Model[DetectorEntry]) -> None:
         """ManifestInvalid if the network isn't a detector."""
         inputs, outputs = model.network.inputs, model.network.outputs
-        if [len(inputs), *(spec.shape[-1] for spec in (*inputs, *outputs))] != [1, 1, 1, 4, 8]:
+        shapes = [spec.shape for spec in (*inputs, *outputs)]
+        if len(inputs) != 1 or [(len(shape), shape[-1]) for shape in shapes] != [(4, 1), (4, 1), (4, 4), (4, 8)]:
             raise ManifestInvalid("the detector must take one grey image and give score, box and corner maps")
         if abs(inputs[0].scale * 255 - 1) > 1e-3 or inputs[0].zero_point != -128:
             raise ManifestInvalid("the detector's input must code grey 0-255 as -128-127")

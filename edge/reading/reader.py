@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import FrameDamaged, clean
+from edge.errors import FrameDamaged, ManifestInvalid, clean
 from edge.manifest import Evidence
 from edge.reading.bundle import load_bundle
 from edge.reading.detector import Detection, Detector
@@ -86,10 +86,14 @@ class PlateReader:
         """bundle_dir: a folder with manifest.json, or None for the shipped bundle. Raises RuntimeMissing,
         ManifestInvalid, ManifestMismatch, ModelRefused."""
         bundle = load_bundle(bundle_dir, threads=threads)
+        self.bundle_dir = bundle_dir
         self.model_id = bundle.model_id
         self.version = bundle.version
-        self._detector = Detector(bundle.detector)
-        self._ocr = Ocr(bundle.ocr)
+        try:
+            self._detector = Detector(bundle.detector)
+            self._ocr = Ocr(bundle.ocr)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise ManifestInvalid(f"the networks are not as the reader needs them: {clean(error)}") from error
         self._weights = bundle.detector.entry.evidence
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:

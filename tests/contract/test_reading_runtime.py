@@ -189,6 +189,8 @@ def test_tensors_other_than_the_manifest_says_are_refused(bundle: Path, side: st
         lambda manifest: manifest | {"detector": manifest["detector"] | {"file": "absent.tflite"}},
         lambda manifest: manifest | {"detector": manifest["detector"] | {"inputs": [{"shape": "?"}]}},
         lambda manifest: manifest | {"detector": manifest["detector"] | {"threshold": float("nan")}},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"threshold": 0}},
+        lambda manifest: manifest | {"detector": manifest["detector"] | {"threshold": 1}},
         lambda manifest: manifest | {"detector": manifest["detector"] | {"evidence": -0.7}},
         lambda manifest: manifest | {"ocr": manifest["ocr"] | {"temperature": 0}},
         lambda manifest: manifest | {"ocr": manifest["ocr"] | {"blank": 0}},
@@ -200,6 +202,18 @@ def test_a_manifest_that_says_too_little_is_refused(bundle: Path, spoil: Any) ->
     (bundle / "manifest.json").write_text(json.dumps(spoil(manifest_of(bundle))))
     with pytest.raises(ManifestInvalid):
         load_bundle(bundle, threads=1)
+
+
+@pytest.mark.parametrize("wrong", [ZeroDivisionError, OverflowError, IndexError, ValueError])
+def test_networks_that_a_reader_can_not_be_made_of_are_refused(
+    monkeypatch: pytest.MonkeyPatch, wrong: type[Exception]
+) -> None:
+    def made(_: object) -> None:
+        raise wrong("no")
+
+    monkeypatch.setattr("edge.reading.reader.Ocr", made)
+    with pytest.raises(ManifestInvalid):
+        PlateReader()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'"text"', b" " * 300_000])

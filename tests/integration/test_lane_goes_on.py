@@ -142,6 +142,9 @@ def test_models_of_the_owner_that_do_not_load_are_a_fault_until_the_owner_takes_
     box.publish()
     with box.running() as process:
         assert box.faults()["model"] == ManifestInvalid.code
+        box.ask("aim-start")
+        until(lambda: box.ask("aim-view")["view"])
+        box.ask("aim-stop")
         box.owner.edit(model=None)
         box.publish()
         assert process.wait(30) == 0  # to be started again with other models

@@ -20,7 +20,7 @@ from edge.aim.page import serve
 from edge.aim.session import AimSession
 from edge.aim.view import CELLS_PER_PLATE, COLUMNS, LEVELS, Measures, View, mosaic, outline, skew_deg
 from edge.capture import FrameLease, FrameRing
-from edge.errors import AimOff, AimPage, AimPictureRefused, FrameDamaged, OutboxFull
+from edge.errors import AimOff, AimPage, AimPictureRefused, FrameDamaged, ManifestInvalid, OutboxFull
 
 MEASURES = Measures(1, 31.0, 0.5, 0.01, -3.0, 90.0, 500.0, 2.0)
 
@@ -177,6 +177,21 @@ def test_a_session_gives_measures_without_a_picture_and_is_audited_on_and_off(ri
     assert view["mosaic"] is None
     aim.stop()
     assert audit.said == [{"on": 1, "picture": 0}, {"on": 0, "picture": 0}]
+    with pytest.raises(AimOff):
+        aim.view()
+
+
+def test_a_session_whose_eye_can_not_be_opened_says_why_until_it_is_stopped(ring: FrameRing) -> None:
+    def blind() -> FakeEye:
+        raise ManifestInvalid("no models")
+
+    audit = Audit()
+    aim = AimSession(ring, blind, loop=lambda: "empty", picture_allowed=lambda: False, audit=audit)
+    aim.start(picture=False)
+    with pytest.raises(ManifestInvalid):
+        until_over(aim)
+    assert audit.said == [{"on": 1, "picture": 0}, {"on": 0, "picture": 0}]
+    aim.stop()
     with pytest.raises(AimOff):
         aim.view()
 

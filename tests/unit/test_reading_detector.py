@@ -1,5 +1,7 @@
 """From maps to plates: places, sizes, corners, doubles and bounds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -96,6 +98,14 @@ def test_a_thin_picture_is_looked_at_like_any_other(width: int, height: int) -> 
 def test_a_network_of_another_make_is_refused() -> None:
     model = detector_model(lambda codes: empty_maps())
     model.network.outputs = model.network.outputs[:2]
+    with pytest.raises(ManifestInvalid):
+        Detector(Model(model.network, model.entry))
+
+
+def test_a_map_of_too_few_dimensions_is_refused() -> None:
+    model = detector_model(lambda codes: empty_maps())
+    first, *others = model.network.outputs
+    model.network.outputs = (dataclasses.replace(first, shape=(1,)), *others)
     with pytest.raises(ManifestInvalid):
         Detector(Model(model.network, model.entry))
 
