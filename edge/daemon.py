@@ -32,7 +32,7 @@ from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
 from edge.errors import DriverUnknown, ModelError, OutboxFull, RecordInvalid, StageStuck
 from edge.explain import to_json, visit_of
-from edge.faults import FaultTeller
+from edge.faults import FaultTeller, Told
 from edge.frames import FrameDecoder
 from edge.health import Health
 from edge.keeper import Standing
@@ -201,7 +201,7 @@ class Daemon:
                 for thread in threads:
                     thread.join(max(0.0, deadline - time.monotonic()))
                 self._ring.close()
-                self._outbox.alive(self._clock.read().utc_ns)
+                self._alive()
                 self._outbox.close()
         if self._failure is not None:
             raise self._failure
@@ -220,22 +220,24 @@ class Daemon:
 
     def _main(self) -> None:
         every = {
-            _Every(ALIVE_S): lambda: self._outbox.alive(self._clock.read().utc_ns),
+            _Every(ALIVE_S): self._alive,
             _Every(self._config.state.checkpoint_s): self._checkpoint,
             _Every(STATE_S): self._publisher.announce,
             _Every(TICK_S): self._watch,
         }
-        while not (self._stopping or self._stop.is_set()):
-            with suppress(queue.Empty):
-                self._apply(self._machine.on(self._events.get(timeout=TICK_S)))
-                self._events.task_done()
-            heard_ns = self._heard()
-            self._apply(self._machine.tick(heard_ns))
-            self._settle_interrupted(heard_ns)
-            for timer, work in every.items():
-                if timer.due():
-                    work()
-        self._tell_faults(everything=True)
+        try:
+            while not (self._stopping or self._stop.is_set()):
+                with suppress(queue.Empty):
+                    self._apply(self._machine.on(self._events.get(timeout=TICK_S)))
+                    self._events.task_done()
+                heard_ns = self._heard()
+                self._apply(self._machine.tick(heard_ns))
+                self._settle_interrupted(heard_ns)
+                for timer, work in every.items():
+                    if timer.due():
+                        work()
+        finally:
+            self._tell_faults(everything=True)
 
     def _heard(self) -> int:
         """Whatever the loops told of the time before this has been worked on. For any thread."""
@@ -245,16 +247,19 @@ class Daemon:
         return self._heard_ns
 
     def _apply(self, changes: tuple[Change, ...]) -> None:
-        """Changes of the passage machine become visits, records and faults."""
-        self._note_loops()
+        """Changes of the passage machine become faults, notes, visits and records, in this order: a process that is
+        killed in between may leave a fault to be told twice, but none untold, and no vehicle two records."""
+        for change in changes:
+            if isinstance(change, FaultChanged):
+                self._fault(_source(change.fault, change.loop), str(change.fault), active=change.active)
+        if any(isinstance(change, Opened | Closed) for change in changes):
+            self._note_loops()
         for change in changes:
             match change:
                 case Opened(passage):
                     self._open(passage)
                 case Closed(passage):
                     self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
-                case FaultChanged(kind, active, loop=loop):
-                    self._fault(_source(kind, loop), str(kind), active=active)
 
     def _open(self, passage: Passage) -> None:
         """A visit begins; if the daemon ended during one and the loop is still occupied, that one goes on."""
@@ -271,10 +276,16 @@ class Daemon:
     def _note_loops(self) -> None:
         """Before a visit that was closed with its vehicle still there can have its record: a process that finds that
         vehicle at its start must not make another."""
-        for name, loops in ((SPENT_NOTE, self._machine.spent), (STUCK_NOTE, self._machine.stuck)):
-            if (said := " ".join(map(str, loops))) != self._noted[name]:
-                self._noted[name] = said
-                self._outbox.note(name, said)
+        loops = {SPENT_NOTE: self._machine.spent, STUCK_NOTE: self._machine.stuck}
+        said = {name: " ".join(map(str, numbers)) for name, numbers in loops.items()}
+        if said != self._noted:
+            self._outbox.note(said)
+            self._noted = said
+
+    def _alive(self) -> None:
+        """A call that chatters under a fault opens no visit: what it changes is noted here, and no oftener."""
+        self._note_loops()
+        self._outbox.alive(self._clock.read().utc_ns)
 
     def _settle_interrupted(self, heard_ns: int) -> None:
         """Visits that the daemon did not see the end of, once it is clear that the loop is free: they get their records
@@ -358,7 +369,7 @@ class Daemon:
         configured = hashlib.sha256(self._config.model_dump_json().encode()).hexdigest()[:32]
         before = self._outbox.noted("configuration")
         if before in (None, configured) or self._audit("config", ("from", before), ("to", configured)):
-            self._outbox.note("configuration", configured)  # only now: whoever is killed before says it the next time
+            self._outbox.note({"configuration": configured})  # only now: whoever is killed before says it the next time
 
     def _fault(self, source: str, code: str, *, active: bool) -> None:
         if self._health.fault(source, code if active else None):
@@ -371,9 +382,13 @@ class Daemon:
             level = logging.WARNING if told.active else logging.INFO
             word = "began" if told.active else "over"
             logs.event(log, level, "fault", word, source=told.source, what=told.what, changes=told.changes)
-            facts = ("source", told.source), ("what", told.what), ("active", int(told.active))
-            self._audit("fault", *facts, *([("changes", told.changes)] if told.changes > 1 else []))
+            self._write_fault(told)
             self._publisher.announce()
+
+    def _write_fault(self, told: Told) -> None:
+        facts = ("source", told.source), ("what", told.what), ("active", int(told.active))
+        if not self._audit("fault", *facts, *([("changes", told.changes)] if told.changes > 1 else [])):
+            self._faults.unwritten(told)
 
     def _follow(self, standing: Standing) -> None:
         """Go by what the owner says now. Runs in the trust stage's thread."""
@@ -416,11 +431,14 @@ class Daemon:
             _, seq = self._outbox.append(said)
         except OutboxFull as error:
             if self._health.fault("outbox", error.code):
+                self._health.count("fault_changes")
                 logs.error(log, error)
                 self._publisher.announce()
             return None
         self._publisher.wake()
         self._fault("outbox", OutboxFull.code, active=False)
+        for told in self._faults.to_write():
+            self._write_fault(told)
         return seq
 
     def _watch(self) -> None:

@@ -1,7 +1,7 @@
 """Which changes of a fault are told one by one: a contact that chatters must not fill the outbox. No I/O, no clock.
 
 Every source may have BURST changes told as they come, and one more each PERIOD_S. What comes beyond that is counted and
-told together, as the state that the source has then.
+told together, as the state that the source has then. What was told and could not be written down is kept to be written.
 """
 
 import threading
@@ -43,12 +43,27 @@ class FaultTeller:
                 if of.changes and (of.may_tell(now_s) or everything)
             ]
 
+    def unwritten(self, told: Told) -> None:
+        """There was no room to write down what was told."""
+        with self._lock:
+            self._sources[told.source].unwritten += told.changes
+
+    def to_write(self) -> list[Told]:
+        """What was told and not written down, each once, as it is now."""
+        with self._lock:
+            return [
+                Told(source, of.what, of.active, of.take_unwritten())
+                for source, of in self._sources.items()
+                if of.unwritten
+            ]
+
 
 @dataclass(slots=True)
 class _Source:
     what: str = ""
     active: bool = False
     changes: int = 0
+    unwritten: int = 0
     allowance: float = BURST
     at_s: float = 0.0
 
@@ -60,4 +75,8 @@ class _Source:
     def take(self) -> int:
         changes, self.changes = self.changes, 0
         self.allowance -= 1
+        return changes + self.take_unwritten()
+
+    def take_unwritten(self) -> int:
+        changes, self.unwritten = self.unwritten, 0
         return changes

@@ -12,7 +12,7 @@ import re
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,9 +210,10 @@ class Outbox:
             row = self._db.execute("SELECT value FROM note WHERE what = ?", (what,)).fetchone()
             return None if row is None else str(row[0])
 
-    def note(self, what: str, value: str) -> None:
-        """Keep `value` under the name `what`, in place of what was there."""
-        self._write(lambda: self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (what, value)))
+    def note(self, values: Mapping[str, str]) -> None:
+        """Keep each value under its name, in place of what was there: all or nothing."""
+        rows = list(values.items())
+        self._write(lambda: self._db.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", rows))
 
     def _write(self, work: Callable[[], T]) -> T:
         """`work` in one transaction; once more on the ballast's room if the file system is full."""

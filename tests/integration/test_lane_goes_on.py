@@ -111,7 +111,7 @@ def audits(outbox: Outbox) -> list[AuditRecord]:
 
 def test_with_an_outbox_full_of_audit_records_it_reads_on_and_says_so(box: Box) -> None:
     with box.outbox() as outbox:
-        outbox.note("configuration", "another")
+        outbox.note({"configuration": "another"})
         for _ in range(LIMITS.kept_messages):
             outbox.append(AUDIT)
         last = outbox.pending(limit=1000)[-1]

@@ -1,6 +1,7 @@
 """What becomes of visits and faults in the daemon; its stages are left out, and the outbox is a list."""
 
 import queue
+import threading
 from collections import deque
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from drivers.clock import Clock
 from drivers.loop.base import LoopEvent, LoopEventKind
 from edge.daemon import SPENT_NOTE, STUCK_NOTE, Daemon
+from edge.errors import OutboxFull, StageStuck
 from edge.faults import BURST, FaultTeller
 from edge.health import Health
 from edge.passage import FaultChanged, FaultKind, Passage, PassageMachine, PassageSettings
@@ -19,12 +21,20 @@ VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
 
 
 class Kept(list[LaneRecord]):
-    """An outbox that holds what a record can hold."""
+    """An outbox that holds what a record can hold, and nothing more when it is full."""
+
+    full = False
+    depth = 0
 
     def append(self, record: LaneRecord) -> tuple[int, int]:  # type: ignore[override]
         encode(record)
+        if self.full:
+            raise OutboxFull("full")
         super().append(record)
         return 1, len(self)
+
+    def waits(self, seq: int) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -44,6 +54,7 @@ def daemon(kept: Kept) -> Daemon:
         _plates=SimpleNamespace(model_id="model"),
         _arrivals={VISIT.id: Instant(1, 1)},
         _recent=deque(),
+        _checkpointed=None,
     )
     return daemon
 
@@ -93,19 +104,80 @@ def test_a_loop_may_be_stuck_on_and_at_fault_and_the_end_of_one_is_not_the_end_o
 def test_loops_whose_occupancy_had_its_record_are_noted_for_the_next_process_before_that_record(
     daemon: Daemon, kept: Kept
 ) -> None:
-    done: list[tuple[str, ...]] = []
-    vars(kept)["note"] = lambda name, value: done.append((name, value))
+    done: list[object] = []
+    vars(daemon)["_fault"] = lambda source, what, active: done.append(f"fault {source} {active:d}")
+    vars(kept)["note"] = lambda values: done.append((values[SPENT_NOTE], values[STUCK_NOTE]))
     vars(kept)["open_visit"] = lambda *_: done.append(("opened",))
     visits = SimpleNamespace(open=lambda _: None, close=lambda passage: done.append((str(passage.ending),)))
     machine = PassageMachine(PassageSettings(gate_time_s=10), new_id=lambda: bytes(16))
     vars(daemon).update(_machine=machine, _visits=visits, _interrupted=[], _noted={SPENT_NOTE: "", STUCK_NOTE: ""})
     for kind, at_ns in [(RESTORED, 1), (ARRIVE, 2), (FAULT, 3), (CLEAR, 4), (LEAVE, 5)]:
         daemon._apply(machine.on(LoopEvent(kind, 0, at_ns)))
-    assert done == [("opened",), (SPENT_NOTE, "0"), ("fault",), (SPENT_NOTE, "")]
+    assert done == [
+        ("opened",),
+        "fault loop-0-detector 1",
+        ("0", ""),
+        ("fault",),
+        "fault loop-0-detector 0",
+    ]
     done.clear()
     daemon._apply(machine.on(LoopEvent(ARRIVE, 0, 6)))
     daemon._apply(machine.tick(20_000_000_000))
-    assert done == [("opened",), (SPENT_NOTE, "0"), (STUCK_NOTE, "0"), ("gate-time",)]
+    assert done == [("", ""), ("opened",), "fault loop-0-stuck-on 1", ("0", "0"), ("gate-time",)]
+
+
+def test_a_call_that_chatters_under_a_fault_is_noted_no_oftener_than_that_the_process_lives(
+    daemon: Daemon, kept: Kept
+) -> None:
+    done: list[str] = []
+    vars(kept).update(note=lambda values: done.append(values[SPENT_NOTE]), alive=lambda _: done.append("alive"))
+    machine = PassageMachine(PassageSettings(), new_id=lambda: bytes(16))
+    vars(daemon).update(_machine=machine, _noted={SPENT_NOTE: "", STUCK_NOTE: ""})
+    daemon._apply(machine.on(LoopEvent(RESTORED, 0, 1)))
+    daemon._apply(machine.on(LoopEvent(FAULT, 0, 2)))
+    for n in range(3, 1000):
+        daemon._apply(machine.on(LoopEvent(ARRIVE if n % 2 else LEAVE, 0, n)))
+    daemon._alive()
+    daemon._alive()
+    assert done == ["0", "alive", "alive"]
+
+
+def test_a_fault_that_could_not_be_written_down_is_written_once_there_is_room(daemon: Daemon, kept: Kept) -> None:
+    kept.full = True
+    daemon._checkpoint()
+    daemon._fault("camera", "CAM-02", active=True)
+    daemon._fault("camera", "CAM-02", active=False)
+    daemon._fault("trust", "TRUST-01", active=True)
+    assert (daemon._health.state()["counts"], len(kept)) == ({"fault_changes": 4}, 0)
+    kept.full = False
+    daemon._checkpoint()
+    assert [dict(record.facts) for record in kept if isinstance(record, AuditRecord)] == [
+        {"source": "outbox", "what": "OUT-01", "active": 0},
+        {"source": "camera", "what": "CAM-02", "active": 0, "changes": 2},
+        {"source": "trust", "what": "TRUST-01", "active": 1},
+    ]
+    daemon._checkpoint()
+    assert len(kept) == 5
+
+
+def test_what_is_held_back_of_a_fault_is_told_when_a_stage_hangs(daemon: Daemon, kept: Kept) -> None:
+    for n in range(BURST + 1):
+        daemon._fault("camera", "CAM-02", active=n % 2 == 0)
+    daemon._health.stage("camera", lambda: -1.0)
+    machine, config = PassageMachine(PassageSettings(), new_id=bytes), SimpleNamespace(checkpoint_s=60)
+    vars(daemon).update(
+        _machine=machine,
+        _config=SimpleNamespace(state=config),
+        _stop=threading.Event(),
+        _stopping=False,
+        _events=queue.Queue(),
+        _watcher=SimpleNamespace(settled_ns=0),
+        _heard_ns=0,
+    )
+    with pytest.raises(StageStuck):
+        daemon._main()
+    assert isinstance(last := kept[-1], AuditRecord)
+    assert (len(kept), dict(last.facts)["active"]) == (BURST + 1, 1)
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:

@@ -188,10 +188,10 @@ def test_a_read_that_could_not_be_sealed_leaves_its_visit_open_and_takes_no_numb
 def test_a_note_is_kept_for_the_next_process_until_another_takes_its_place(tmp_path: Path) -> None:
     with outbox(tmp_path) as box:
         assert box.noted("configuration") is None
-        box.note("configuration", "one")
+        box.note({"configuration": "one"})
     with outbox(tmp_path) as box:
         assert box.noted("configuration") == "one"
-        box.note("configuration", "two")
+        box.note({"configuration": "two"})
         assert box.noted("configuration") == "two"
 
 
