@@ -233,9 +233,10 @@ class CameraFeed:
         """Times the camera failed to open or was lost."""
 
     def run(self, stop: threading.Event, alive: Callable[[], None], report: Callable[[CameraState], None]) -> None:
-        """Until `stop` is set. `alive` is called at least every CAPTURE_TIMEOUT_S, save while the driver opens the
-        camera; `report` when frames begin to come, and after every failure. An error that no retry can mend is
-        reported, then raised. The ring stays open: whoever made it closes it when no frame is leased any more."""
+        """Until `stop` is set. `alive` is called at least every CAPTURE_TIMEOUT_S, save while the driver opens or
+        closes the camera or waits longer for a frame; `report` when frames begin to come, and after every failure. An
+        error that no retry can mend is reported, then raised. The ring stays open: whoever made it closes it when no
+        frame is leased any more."""
         done = threading.Event()
         forget = threading.Thread(target=self._forget, args=(done,), name="forget", daemon=True)
         forget.start()  # a driver may block for long, and what it gave before grows old all the same
@@ -259,6 +260,7 @@ class CameraFeed:
             self._live_since_ns = None
             self.losses += 1
             report(CameraState(live=False, error=error))
+            alive()  # closing it may take time too
             if not error.retryable:
                 raise
         finally:

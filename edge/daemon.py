@@ -68,6 +68,7 @@ SPENT_NOTE, STUCK_NOTE = "spent loops", "stuck loops"
 STOP_S = 5.0
 """Longest wait for the stages to end; systemd or the kernel ends what is left."""
 STAGE_PATIENCE_S = 20.0
+"""More than a driver that works as it should is allowed to wait for a frame or an answer."""
 OPEN_PATIENCE_S = 300.0
 """A stage that opens what it talks to may be silent for this long. Looking up a name can't be bounded from here: where
 no name server answers, glibc takes up to 28 s for the name and again for each search domain, systemd-resolved 120 s."""

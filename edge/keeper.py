@@ -30,6 +30,7 @@ from edge.errors import (
     TrustRefused,
     TrustUnkept,
 )
+from edge.policy import ModelBundle
 from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
 from edge.seal.keys import PublicKey, Purpose
@@ -201,12 +202,14 @@ class Keeper:
     def _fetch_model(self) -> None:
         """Bring the models that the policy names, whole or not at all, and only then forget those before."""
         model = self._trust.policy.model
-        before = self._fetched()
-        if model is None:
-            _remove(before)
-            return
-        if (folder := self._models / model.name).exists():
-            return
+        folder = None if model is None else self._models / model.name
+        if model is not None and folder is not None and not folder.exists():
+            self._fetch(model, folder)
+        for other in self._fetched():
+            if other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _fetch(self, model: ModelBundle, folder: Path) -> None:
         part = folder.with_name(folder.name + PART)
         shutil.rmtree(part, ignore_errors=True)
         try:
@@ -217,7 +220,6 @@ class Keeper:
                     raise TrustRefused(f"the owner signed no {file} of model {model.name}")
                 write_whole(part / file, content)
             part.rename(folder)
-            _remove(before)
         except OSError as error:
             raise TrustUnkept(f"cannot write {folder}: {error.strerror}") from error
 
@@ -234,11 +236,6 @@ class Keeper:
         held = self._renewed_file if self._renewed_file.exists() else self._certificate_file
         if fits and not (held.exists() and held.read_bytes() == data):
             write_whole(self._renewed_file, data)
-
-
-def _remove(folders: list[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

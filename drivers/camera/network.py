@@ -51,7 +51,7 @@ class NetworkSettings(DriverSettings):
     tls_name: str | None = Field(None, max_length=253)
     """https and rtsps: the name in the certificate where it isn't the host of the URL."""
     open_timeout_s: float = Field(5, ge=0.5, le=20)
-    read_timeout_s: float = Field(2, ge=0.2, le=30)
+    read_timeout_s: float = Field(2, ge=0.2, le=15)
     """Longest time from frame to frame; it also bounds what is taken in of a frame that never ends."""
 
     @field_validator("url")

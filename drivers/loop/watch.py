@@ -146,6 +146,7 @@ class LoopWatcher:
                         self._answers = False
                         emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
                     self._asked = False
+                    alive()
                     self._detector.close()
                     self._wait(backoff.failed() * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER), stop, alive)
         finally:

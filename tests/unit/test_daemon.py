@@ -6,10 +6,16 @@ from collections import deque
 from types import SimpleNamespace
 
 import pytest
+from annotated_types import Le
 
+from drivers.camera.network import NetworkSettings
 from drivers.clock import Clock
+from drivers.loop.asked import ATTEMPTS, LineSettings
 from drivers.loop.base import LoopEvent, LoopEventKind
-from edge.daemon import SPENT_NOTE, STUCK_NOTE, Daemon
+from drivers.loop.wire import WRITE_TIMEOUT_S
+from drivers.settings import DriverSettings
+from edge.capture import CAPTURE_TIMEOUT_S
+from edge.daemon import SPENT_NOTE, STAGE_PATIENCE_S, STUCK_NOTE, Daemon
 from edge.errors import OutboxFull, StageStuck
 from edge.faults import BURST, FaultTeller
 from edge.health import Health
@@ -178,6 +184,18 @@ def test_what_is_held_back_of_a_fault_is_told_when_a_stage_hangs(daemon: Daemon,
         daemon._main()
     assert isinstance(last := kept[-1], AuditRecord)
     assert (len(kept), dict(last.facts)["active"]) == (BURST + 1, 1)
+
+
+def most(settings: type[DriverSettings], name: str) -> float:
+    (bound,) = (each for each in settings.model_fields[name].metadata if isinstance(each, Le))
+    assert isinstance(bound.le, int | float)
+    return bound.le
+
+
+def test_no_driver_may_be_told_to_wait_for_as_long_as_makes_its_stage_count_as_hanging() -> None:
+    frame_s = most(NetworkSettings, "read_timeout_s") + CAPTURE_TIMEOUT_S
+    sample_s = 3 * ATTEMPTS * most(LineSettings, "answer_timeout_ms") / 1000 + ATTEMPTS * WRITE_TIMEOUT_S
+    assert max(frame_s, sample_s) < STAGE_PATIENCE_S - 4
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:

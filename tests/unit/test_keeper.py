@@ -102,6 +102,15 @@ def test_models_are_read_with_until_those_that_follow_are_here(tmp_path: Path, o
     assert [folder.name for folder in models.iterdir()] == ["m-2"]
 
 
+def test_models_that_a_kill_left_beside_those_that_follow_them_are_removed(tmp_path: Path, owner: Repository) -> None:
+    models = tmp_path / "trust" / "models"
+    name_model(owner, "m-2")
+    keeper(tmp_path, owner).step(NOW)
+    (models / "m-1").mkdir()
+    assert keeper(tmp_path, owner).step(NOW).model_folder == models / "m-2"
+    assert [folder.name for folder in models.iterdir()] == ["m-2"]
+
+
 def test_models_that_were_taken_back_are_not_those_before_others(tmp_path: Path, owner: Repository) -> None:
     name_model(owner, "m-1")
     watch = keeper(tmp_path, owner)

@@ -240,7 +240,7 @@ def test_the_watcher_says_that_it_connects_before_a_call_that_may_take_long() ->
     watcher = LoopWatcher(detector, debounce_ms=0)
     watcher.run(lambda event: None, detector.stop, lambda: states.append(watcher.state))
     connecting, waiting, watching = WatchState.CONNECTING, WatchState.WAITING, WatchState.WATCHING
-    assert [state for state in states if state is not waiting] == [connecting] * 3 + [watching] * 2
+    assert [state for state in states if state is not waiting] == [connecting] * 4 + [watching] * 2
 
 
 def test_after_answering_for_long_a_detector_is_first_tried_again_soon() -> None:
