@@ -68,24 +68,36 @@ class HttpCarrier:
 
 
 class RetainedCarrier:
-    """What came as retained messages under the trust topic. Any thread may `put`; what is carried is bounded."""
+    """What came as retained messages under the trust topic. Any thread may `put`; what is carried is bounded.
+
+    A new connection's files, between `begin` and `settle`, are collected beside those of the one before, which are
+    carried until then: a part of them says nothing.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: dict[str, bytes] = {}
+        self._coming: dict[str, bytes] | None = None
 
     def put(self, name: str, data: bytes) -> None:
         """Take a file; an empty one is taken away. More than fits is dropped: the next refresh says what lacks."""
         with self._lock:
-            self._files.pop(name, None)
-            held = sum(map(len, self._files.values()))
+            files = self._files if self._coming is None else self._coming
+            files.pop(name, None)
+            held = sum(map(len, files.values()))
             if data and held + len(data) <= MAX_CARRIED_BYTES:
-                self._files[name] = data
+                files[name] = data
 
     def begin(self) -> None:
-        """Forget what came: at a new connection the broker sends all that it retains once more."""
+        """A new connection: the broker sends all that it retains once more."""
         with self._lock:
-            self._files.clear()
+            self._coming = {}
+
+    def settle(self) -> None:
+        """No more is to come for now: forget what came before `begin`, if anything came since."""
+        with self._lock:
+            if self._coming:
+                self._files, self._coming = self._coming, None
 
     @property
     def empty(self) -> bool:

@@ -98,6 +98,7 @@ class Keeper:
         while self._next_key.with_suffix(".pub").exists():  # written last: without it the key was not finished
             self._signers.append(FileSigner(keys.load_private(self._next_key, Purpose.SIGNING)))
         self._came = threading.Event()
+        self._fault: str | None = None
 
     @property
     def carried(self) -> Callable[[str, bytes], None] | None:
@@ -108,18 +109,27 @@ class Keeper:
         """Retained messages come anew: junk that is no longer one of them must not be held for ever. For any thread."""
         if isinstance(self._carrier, RetainedCarrier):
             self._carrier.begin()
+            self._came.set()
+
+    def settle(self) -> None:
+        """What came since `connected` is all of it."""
+        if isinstance(self._carrier, RetainedCarrier):
+            self._carrier.settle()
 
     def run(self, stop: threading.Event, alive: Callable[[], None], apply: Callable[[Standing], None]) -> None:
         """Step until `stop`: every `every_s`, and soon after files came, once no more come."""
         every_s = self._refresh_s
-        at_latest = due = time.monotonic()
+        at_latest = due = settled = time.monotonic()
         while not stop.is_set():
             alive()
             now = time.monotonic()
             if self._came.is_set():
                 self._came.clear()
-                due = min(at_latest, now + SETTLE_S)
+                settled = now + SETTLE_S
+                due = min(at_latest, settled)
             if now >= due:
+                if now >= settled:
+                    self.settle()
                 apply(self.step(datetime.datetime.now(datetime.UTC), alive))
                 at_latest = due = time.monotonic() + every_s
             stop.wait(TICK_S)
@@ -129,15 +139,15 @@ class Keeper:
 
         alive: called with each piece that comes.
         """
-        fault = None
-        try:
-            if not (isinstance(self._carrier, RetainedCarrier) and self._carrier.empty):
+        if not (isinstance(self._carrier, RetainedCarrier) and self._carrier.empty):
+            try:
                 self._trust.refresh(_Lively(self._carrier, alive), now)
                 self._renew(now)
                 self._fetch_model()
-        except TrustError as error:
-            fault = error.code
-        return self.standing(now, fault)
+                self._fault = None
+            except TrustError as error:
+                self._fault = error.code
+        return self.standing(now, self._fault)
 
     def standing(self, now: datetime.datetime, fault: str | None = None) -> Standing:
         """What holds by what was verified last, without asking anybody. TrustMissing."""

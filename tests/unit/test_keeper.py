@@ -3,6 +3,8 @@
 import dataclasses
 import datetime
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,7 +239,39 @@ def test_what_was_held_before_a_new_connection_counts_no_more(tmp_path: Path, ow
     assert hear(owner.files() | {"metadata/2.root.json": b"junk"}) == TrustRefused.code
     assert hear(owner.files()) == TrustRefused.code
     watch.connected()
-    assert hear(owner.files()) is None
+    watch.settle()
+    assert watch.step(NOW).fault == TrustRefused.code  # nothing came: nothing is known better
+    watch.connected()
+    assert hear(owner.files()) == TrustRefused.code
+    watch.settle()
+    assert watch.step(NOW).fault is None
+    watch.connected()
+    assert hear({"targets/policy/current": owner.files()["targets/policy/current"]}) is None  # the rest is to come
+
+
+def test_what_came_with_a_new_connection_counts_once_no_more_comes(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.keeper.TICK_S", 0.01)
+    monkeypatch.setattr("edge.keeper.SETTLE_S", 0.1)
+    watch, stop, faults = keeper(tmp_path, owner, RetainedCarrier()), threading.Event(), list[str | None]()
+    assert watch.carried is not None
+    for name, data in owner.files().items():
+        watch.carried(name, data)
+    thread = threading.Thread(
+        target=watch.run, args=(stop, lambda: None, lambda standing: faults.append(standing.fault)), daemon=True
+    )
+    thread.start()
+    watch.connected()
+    for name, data in (owner.files() | {"metadata/timestamp.json": b"junk"}).items():
+        watch.carried(name, data)
+    deadline = time.monotonic() + 10
+    while faults[-1:] != [TrustRefused.code] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(5)
+    assert faults[-1] == TrustRefused.code
+    assert set(faults[:-1]) <= {None}
 
 
 def test_a_reader_that_ends_or_begins_does_so_between_two_refreshes_too(tmp_path: Path, owner: Repository) -> None:
