@@ -261,6 +261,7 @@ class Daemon:
                     self._open(passage)
                 case Closed(passage):
                     self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
+        self._visits.left(self._machine.left_ns)
 
     def _open(self, passage: Passage) -> None:
         """A visit begins; if the daemon ended during one and the loop is still occupied, that one goes on."""

@@ -173,6 +173,11 @@ class PassageMachine:
         return tuple(number for number, loop in enumerate(self._loops) if loop.stuck)
 
     @property
+    def left_ns(self) -> int | None:
+        """When the vehicle of the open visit left its last loop, while it may be on its way to the other; else None."""
+        return self._visit.last_stop_ns if self.state is State.BETWEEN and self._visit is not None else None
+
+    @property
     def next_deadline_ns(self) -> int | None:
         """When tick() is next needed, or None."""
         stuck_ns = None if self.state is State.BLIND else map(self._stuck_ns, self._loops)

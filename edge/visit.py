@@ -49,13 +49,14 @@ class VisitSettings:
 
 
 class _Visit:
-    """One visit on its way through the reader; `closed` and `next_ns`, when the next vehicle arrived, are set by the
-    thread that hears the loop."""
+    """One visit on its way through the reader; `closed`, `left_ns` (`VisitReader.left`) and `next_ns`, when the next
+    vehicle arrived, are set by the thread that hears the loop."""
 
     def __init__(self, opened: Passage, from_ns: int) -> None:
         self.opened = opened
         self.from_ns = from_ns
         self.closed: Passage | None = None
+        self.left_ns: int | None = None
         self.next_ns: int | None = None
         self.ended = threading.Event()
 
@@ -64,7 +65,7 @@ class VisitReader:
     """`read` turns a leased frame into what a Vote adds; `finish` gets every visit, closed, with its reading.
 
     heard: CLOCK_MONOTONIC ns before which every arrival has been told to open(); `clock` if they are told at once.
-    open() and close() are called by the thread that hears the loop, in turn; run() is a thread of its own.
+    open(), left() and close() are called by the thread that hears the loop, in turn; run() is a thread of its own.
     """
 
     def __init__(
@@ -94,10 +95,15 @@ class VisitReader:
         """A vehicle arrived. Frames between it and the one before belong to the one that is nearer in time."""
         from_ns = passage.arrival_ns - self._before_ns
         if self._last is not None and self._last.closed is not None:
-            from_ns = max(from_ns, self._cut_ns(self._last.closed, passage.arrival_ns) + 1)
+            from_ns = max(from_ns, self._cut_ns(_departure_ns(self._last.closed), passage.arrival_ns) + 1)
             self._last.next_ns = passage.arrival_ns
         self._last = _Visit(passage, from_ns)
         self._waiting.put(self._last, timeout=30)
+
+    def left(self, left_ns: int | None) -> None:
+        """The vehicle of the last opened visit left its loop then and may come back to one; None: it stands on one."""
+        if self._last is not None and self._last.closed is None:
+            self._last.left_ns = left_ns
 
     def close(self, passage: Passage) -> None:
         """The vehicle of the last opened visit is gone."""
@@ -175,15 +181,15 @@ class VisitReader:
         a departure, or the next arrival, may still be heard of."""
         heard_ns = self._heard()
         closed, next_ns = visit.closed, visit.next_ns
-        if closed is None:
+        left_ns = visit.left_ns if closed is None else _departure_ns(closed)
+        if left_ns is None:
             return heard_ns, False
-        end_ns = self._cut_ns(closed, max(heard_ns, _departure_ns(closed)) if next_ns is None else next_ns)
-        return end_ns, next_ns is not None or end_ns == _departure_ns(closed) + self._after_ns
+        end_ns = self._cut_ns(left_ns, max(heard_ns, left_ns) if next_ns is None else next_ns)
+        return end_ns, closed is not None and (next_ns is not None or end_ns == left_ns + self._after_ns)
 
-    def _cut_ns(self, closed: Passage, next_ns: int) -> int:
-        """The last moment of a closed visit if the next vehicle arrived at `next_ns`: midway, or where the frames that
-        one of them may have begin or end."""
-        departure_ns = _departure_ns(closed)
+    def _cut_ns(self, departure_ns: int, next_ns: int) -> int:
+        """The last moment of a visit that ended at `departure_ns` if the next vehicle arrived at `next_ns`: midway, or
+        where the frames that one of them may have begin or end."""
         midway_ns = (departure_ns + next_ns) // 2
         return min(max(midway_ns, next_ns - self._before_ns), departure_ns + self._after_ns)
 

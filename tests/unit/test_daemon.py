@@ -24,6 +24,7 @@ from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateR
 
 ARRIVE, LEAVE, FAULT, CLEAR, LOST, RESTORED = LoopEventKind
 VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
+IDLE_VISITS = SimpleNamespace(left=lambda _: None)
 
 
 class Kept(list[LaneRecord]):
@@ -93,7 +94,7 @@ def test_a_fault_that_chatters_fills_no_outbox_and_its_last_state_is_told_all_th
 
 
 def test_a_loop_may_be_stuck_on_and_at_fault_and_the_end_of_one_is_not_the_end_of_the_other(daemon: Daemon) -> None:
-    vars(daemon).update(_note_loops=lambda: None)
+    vars(daemon).update(_machine=PassageMachine(PassageSettings(), new_id=bytes), _visits=IDLE_VISITS)
 
     def told(kind: FaultKind, active: bool) -> dict[str, str]:
         daemon._apply((FaultChanged(kind, active, 1, 0),))
@@ -114,7 +115,9 @@ def test_loops_whose_occupancy_had_its_record_are_noted_for_the_next_process_bef
     vars(daemon)["_fault"] = lambda source, what, active: done.append(f"fault {source} {active:d}")
     vars(kept)["note"] = lambda values: done.append((values[SPENT_NOTE], values[STUCK_NOTE]))
     vars(kept)["open_visit"] = lambda *_: done.append(("opened",))
-    visits = SimpleNamespace(open=lambda _: None, close=lambda passage: done.append((str(passage.ending),)))
+    visits = SimpleNamespace(
+        open=lambda _: None, left=lambda _: None, close=lambda passage: done.append((str(passage.ending),))
+    )
     machine = PassageMachine(PassageSettings(gate_time_s=10), new_id=lambda: bytes(16))
     vars(daemon).update(_machine=machine, _visits=visits, _interrupted=[], _noted={SPENT_NOTE: "", STUCK_NOTE: ""})
     for kind, at_ns in [(RESTORED, 1), (ARRIVE, 2), (FAULT, 3), (CLEAR, 4), (LEAVE, 5)]:
@@ -138,7 +141,7 @@ def test_a_call_that_chatters_under_a_fault_is_noted_no_oftener_than_that_the_pr
     done: list[str] = []
     vars(kept).update(note=lambda values: done.append(values[SPENT_NOTE]), alive=lambda _: done.append("alive"))
     machine = PassageMachine(PassageSettings(), new_id=lambda: bytes(16))
-    vars(daemon).update(_machine=machine, _noted={SPENT_NOTE: "", STUCK_NOTE: ""})
+    vars(daemon).update(_machine=machine, _visits=IDLE_VISITS, _noted={SPENT_NOTE: "", STUCK_NOTE: ""})
     daemon._apply(machine.on(LoopEvent(RESTORED, 0, 1)))
     daemon._apply(machine.on(LoopEvent(FAULT, 0, 2)))
     for n in range(3, 1000):
@@ -173,6 +176,7 @@ def test_what_is_held_back_of_a_fault_is_told_when_a_stage_hangs(daemon: Daemon,
     machine, config = PassageMachine(PassageSettings(), new_id=bytes), SimpleNamespace(checkpoint_s=60)
     vars(daemon).update(
         _machine=machine,
+        _visits=IDLE_VISITS,
         _config=SimpleNamespace(state=config),
         _stop=threading.Event(),
         _stopping=False,

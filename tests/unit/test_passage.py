@@ -271,7 +271,7 @@ def test_a_vehicle_that_backs_out_has_no_direction_and_departed_when_it_left_the
     lane = machine(2, 3.0)
     changes = play(lane, (RESTORED, 0, 0), (ARRIVE, 0, 1000), (LEAVE, 0, 2000))
     assert closed(changes) == []
-    assert lane.next_deadline_ns == 3350 * MS  # 3 m at 8 km/h
+    assert (lane.left_ns, lane.next_deadline_ns) == (2000 * MS, 3350 * MS)  # 3 m at 8 km/h
     (passage,) = closed(play(lane, ("tick", 0, 3350)))
     assert (passage.ending, passage.direction, passage.departure_ns) == (Ending.LEFT, "unknown", 2000 * MS)
 

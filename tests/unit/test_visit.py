@@ -174,6 +174,19 @@ def test_a_frame_is_read_once_it_is_certain_that_no_other_vehicle_is_nearer_to_i
     bench.settle(lambda: len(bench.finished) == 1)
 
 
+def test_while_a_vehicle_may_be_between_the_loops_a_frame_that_is_nearer_to_the_next_waits(bench: Bench) -> None:
+    bench.visits.open(opened(START))
+    bench.visits.left(START + S)
+    for at in (START + 900 * MS, START + 1400 * MS, START + 1600 * MS, START + 2400 * MS):
+        bench.frame(at)
+    bench.settle(lambda: bool(bench.votes) and len(bench.votes[0].stamps) == 2)
+    time.sleep(0.1)
+    assert bench.votes[0].stamps == [START + 900 * MS, START + 1400 * MS]
+    assert bench.finished == []
+    bench.visits.left(None)  # it came to the other loop
+    bench.settle(lambda: len(bench.votes[0].stamps) == 4)
+
+
 @given(
     gap_ms=st.integers(0, 3000),
     before_s=st.sampled_from([0.0, 0.6, 2.0]),
