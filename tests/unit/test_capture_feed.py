@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,6 +110,19 @@ def test_signs_of_life_are_given_all_the_while(bench: Bench) -> None:
     bench.camera.opening.extend([CameraUnreachable("no")] * 2)
     bench.until(lambda: bench.camera.opened == 3)
     assert max(after - before for before, after in pairwise(bench.alive)) < 0.4
+
+
+def test_a_sign_of_life_is_given_between_a_loss_and_the_closing_of_the_camera(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_alive: list[float] = []
+    close = bench.camera.close
+    monkeypatch.setattr(bench.camera, "close", lambda: (last_alive.append(bench.alive[-1]), close()))
+    lost: list[float] = []
+    monkeypatch.setattr(bench, "states", SimpleNamespace(append=lambda state: lost.append(time.monotonic())))
+    bench.camera.opening.append(CameraUnreachable("no"))
+    bench.until(lambda: last_alive)
+    assert last_alive[0] >= lost[0]
 
 
 def test_an_unleased_frame_is_kept_no_longer_than_it_may_be_needed(bench: Bench) -> None:
