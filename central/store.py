@@ -62,6 +62,17 @@ _messages = sa.Table(
     sa.Index("messages_received", "received_ns"),
     sqlite_with_rowid=False,
 )
+_by_prev = sa.Index("messages_prev", _messages.c.lane, _messages.c.epoch, _messages.c.prev)
+_openings = sa.Table(  # what the first message of each epoch says
+    "openings",
+    _tables,
+    sa.Column("lane", sa.String(32), primary_key=True),
+    sa.Column("epoch", sa.String(16), primary_key=True),
+    sa.Column("time_ns", sa.BigInteger, nullable=False),
+    sa.Column("after", sa.String(16)),  # the epoch that it goes on from, and the end of that
+    sa.Column("head", sa.LargeBinary(32)),
+    sa.Index("openings_after", "lane", "after", "head"),
+)
 _heads = sa.Table(
     "heads",
     _tables,
@@ -142,7 +153,10 @@ class Store:
             _prepare_sqlite(self._engine, read_only)
         with self._begin() as db:
             if not read_only:
+                before = sa.inspect(db).get_table_names()
                 _tables.create_all(db)
+                if _messages.name in before and _openings.name not in before:
+                    _add_openings(db)
                 if db.scalar(sa.select(sa.func.count()).select_from(_meta)) == 0:
                     db.execute(_meta.insert().values(version=SCHEMA_VERSION))
             version = db.scalar(sa.select(_meta.c.version))
@@ -268,8 +282,6 @@ class Store:
         named = _of(_messages, chain.lane, chain.epoch) & _messages.c.seq.in_([one.header.seq for one in envelopes])
         rows = db.execute(sa.select(_messages.c.seq, _messages.c.digest).where(named))
         known: dict[int, bytes] = {row.seq: row.digest for row in rows}
-        others = self._other_epochs(db, chain)
-        ends = {link.head for link in others.values() if link and f"{link.epoch:016x}" == chain.epoch}
         outcomes, fresh = [], []
         for envelope in envelopes:
             header = envelope.header
@@ -282,15 +294,43 @@ class Store:
             else:
                 outcomes.append(Outcome.STORED)
                 known[header.seq] = envelope.digest
-                fresh.append(_row(envelope, now_ns))
-                if header.prev in ends:  # nothing but that other epoch may go on from there
-                    self._alarm(db, MessageForked, envelope, now_ns)
-                unlinked = header.seq == 1 and header.prev is None and header.epoch not in announced
-                if unlinked and None in others.values():
-                    self._alarm(db, EpochUnlinked, envelope, now_ns)
+                fresh.append(envelope)
         if fresh:
-            db.execute(_messages.insert(), fresh)
+            self._judge_links(db, chain, fresh, now_ns, announced)
+            db.execute(_messages.insert(), [_row(envelope, now_ns) for envelope in fresh])
         return outcomes
+
+    def _judge_links(
+        self, db: sa.Connection, chain: Head, fresh: Sequence[Envelope], now_ns: int, announced: Collection[int]
+    ) -> None:
+        """Alarms where a chain goes on both in its epoch and in another, or an epoch begins with no link to any.
+
+        Costs the same however many epochs a lane has: whoever holds one lane's key must not hold up the others.
+        """
+        prevs = [one.header.prev for one in fresh if isinstance(one.header.prev, bytes)]
+        ends = (_openings.c.lane == chain.lane) & (_openings.c.after == chain.epoch) & _openings.c.head.in_(prevs)
+        followed = set(db.scalars(sa.select(_openings.c.head).where(ends)))
+        for envelope in fresh:
+            header = envelope.header
+            if header.prev in followed:  # nothing but that other epoch may go on from there
+                self._alarm(db, MessageForked, envelope, now_ns)
+            if header.seq == 1:
+                opening = _opening(chain.lane, chain.epoch, header)
+                self._insert_new(db, _openings, **opening)
+                if opening["head"] is not None:
+                    goes_on = _of(_messages, chain.lane, opening["after"]) & (_messages.c.prev == opening["head"])
+                    if db.execute(sa.select(_messages.c.seq).where(goes_on).limit(1)).first():
+                        self._alarm(db, MessageForked, envelope, now_ns)
+                elif header.epoch not in announced and self._may_follow(db, chain, header.time_ns, announced):
+                    self._alarm(db, EpochUnlinked, envelope, now_ns)
+
+    def _may_follow(self, db: sa.Connection, chain: Head, time_ns: int, announced: Collection[int]) -> bool:
+        """Whether an epoch without a link, sealed from `time_ns` on, is not the lane's first: another one without a
+        link is here, and it is none that the owner announced as begun later."""
+        known = [f"{epoch:016x}" for epoch in announced]
+        others = (_openings.c.lane == chain.lane) & (_openings.c.epoch != chain.epoch) & _openings.c.after.is_(None)
+        before = _openings.c.epoch.not_in(known) | (_openings.c.time_ns < time_ns)
+        return db.execute(sa.select(_openings.c.epoch).where(others & before).limit(1)).first() is not None
 
     def _advance(self, db: sa.Connection, head: Head) -> Head:
         """Walk on from `head` as far as the chain is unbroken, and keep where that ends."""
@@ -336,21 +376,18 @@ class Store:
             digest: bytes | EpochLink | None = following.prev
             while isinstance(digest, bytes) and digest in kept and kept[digest].seq == seq:
                 seq, digest = seq - 1, kept[digest].prev
-            if seq < following.seq - 1 and seq <= head.up_to and digest == self._digest(db, head, seq):
+            if seq < following.seq - 1 and seq <= head.up_to and self._ends(db, head, seq, digest):
                 return self._advance(db, Head(head.lane, head.epoch, following.seq - 1, following.prev))
         return None
 
-    def _digest(self, db: sa.Connection, head: Head, seq: int) -> bytes | None:
-        query = sa.select(_messages.c.digest).where(_of(_messages, head.lane, head.epoch) & (_messages.c.seq == seq))
-        digest: bytes | None = db.scalar(query)
-        return digest
-
-    def _other_epochs(self, db: sa.Connection, chain: Head) -> dict[Epoch, EpochLink | None]:
-        """The other epochs of a lane, each with what its first message goes on from, None if nothing is known of it."""
-        first = (_messages.c.lane == _heads.c.lane) & (_messages.c.epoch == _heads.c.epoch) & (_messages.c.seq == 1)
-        others = (_heads.c.lane == chain.lane) & (_heads.c.epoch != chain.epoch)
-        query = sa.select(_heads.c.epoch, _messages.c.sealed).join_from(_heads, _messages, first, isouter=True)
-        return {Epoch(row.epoch): link_of(row.sealed) for row in db.execute(query.where(others))}
+    def _ends(self, db: sa.Connection, head: Head, seq: int, digest: bytes | EpochLink | None) -> bool:
+        """Whether the chain up to `seq` ends with `digest`: by that message, by a declared gap, or before the first."""
+        if not isinstance(digest, bytes):
+            return seq == 0
+        message = (_messages.c.seq == seq) & (_messages.c.digest == digest)
+        gap = (_messages.c.gap_last == seq) & (_messages.c.gap_hash == digest)
+        query = sa.select(_messages.c.seq).where(_of(_messages, head.lane, head.epoch) & (message | gap)).limit(1)
+        return db.execute(query).first() is not None
 
     def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
         header, epoch = envelope.header, epoch_of(envelope)
@@ -411,6 +448,22 @@ def _row(envelope: Envelope, now_ns: int) -> dict[str, Any]:
         "gap_hash": gap and gap.last_hash,
         "sealed": envelope.data,
     }
+
+
+def _opening(lane: str, epoch: Epoch, header: Header) -> dict[str, Any]:
+    link = header.prev if isinstance(header.prev, EpochLink) else None
+    after, head = (None, None) if link is None else (f"{link.epoch:016x}", link.head)
+    return {"lane": lane, "epoch": epoch, "time_ns": header.time_ns, "after": after, "head": head}
+
+
+def _add_openings(db: sa.Connection) -> None:
+    """For a store that was begun without."""
+    _by_prev.create(db, checkfirst=True)
+    first = (_messages.c.lane == _heads.c.lane) & (_messages.c.epoch == _heads.c.epoch) & (_messages.c.seq == 1)
+    rows = db.execute(sa.select(_heads.c.lane, _heads.c.epoch, _messages.c.sealed).join_from(_heads, _messages, first))
+    found = [_opening(row.lane, row.epoch, header) for row in rows if (header := _header_of(row.sealed)) is not None]
+    if found:
+        db.execute(_openings.insert(), found)
 
 
 def _of(table: sa.Table, lane: str, epoch: Epoch) -> sa.ColumnElement[bool]:

@@ -17,7 +17,7 @@ from edge.seal import envelope
 from edge.seal.chain import ChainState
 from edge.seal.envelope import Envelope, EpochLink
 from edge.seal.keys import PublicKey
-from tests.sealing import CHECKPOINT, READ, sealer, signing_key
+from tests.sealing import CHECKPOINT, NOW, READ, sealer, signing_key
 
 
 class Enrolled:
@@ -42,10 +42,12 @@ class Enrolled:
         return self._announced
 
 
-def extend(state: ChainState, records: Sequence[LaneRecord], lane: str = "lane-1") -> list[Envelope]:
-    made = []
+def extend(
+    state: ChainState, records: Sequence[LaneRecord], lane: str = "lane-1", at_ns: int = NOW.utc_ns
+) -> list[Envelope]:
+    made, seals = [], dataclasses.replace(sealer(lane), now_ns=lambda: at_ns)
     for record in records:
-        message = sealer(lane).seal(record, state.epoch, state.next_seq, state.prev)
+        message = seals.seal(record, state.epoch, state.next_seq, state.prev)
         state = state.after(message.digest)
         made.append(envelope.parse(message.data))
     return made

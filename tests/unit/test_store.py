@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState
 from edge.seal.envelope import Envelope, EpochLink
-from tests.sealing import CHECKPOINT, READ, sealer
+from tests.sealing import CHECKPOINT, NOW, READ, sealer
 
 E1 = Epoch(f"{1:016x}")
 
@@ -34,10 +35,12 @@ def chain(count: int, *, epoch: int = 1, link: EpochLink | None = None, lane: st
     return extend(ChainState.start(epoch, link), [READ] * count, lane)
 
 
-def extend(state: ChainState, records: list[LaneRecord], lane: str = "lane-1") -> list[Envelope]:
-    made = []
+def extend(
+    state: ChainState, records: list[LaneRecord], lane: str = "lane-1", at_ns: int = NOW.utc_ns
+) -> list[Envelope]:
+    made, seals = [], replace(sealer(lane), now_ns=lambda: at_ns)
     for record in records:
-        message = sealer(lane).seal(record, state.epoch, state.next_seq, state.prev)
+        message = seals.seal(record, state.epoch, state.next_seq, state.prev)
         state = state.after(message.digest)
         made.append(envelope.parse(message.data))
     return made
@@ -187,6 +190,43 @@ def test_an_epoch_that_goes_on_after_another_has_followed_it_is_a_fork(store: St
     assert (alarm.code, alarm.epoch, alarm.seq, alarm.evidence) == (MessageForked.code, E1, 9, TEN[8].data)
 
 
+def test_an_epoch_that_follows_one_that_has_gone_on_is_a_fork_in_whatever_order_they_come(tmp_path: Path) -> None:
+    for number in (0, 2):
+        second = chain(2, epoch=number, link=EpochLink(1, TEN[7].digest))
+        for index, batches in enumerate([[TEN, second], [TEN + second], [second, TEN], [TEN[:8], second, TEN[8:]]]):
+            store = Store(str(tmp_path / f"{number}-{index}.sqlite"))
+            for batch in batches:
+                store.add(batch, 1)
+            assert [alarm.code for alarm in store.alarms()] == [MessageForked.code]
+
+
+def test_a_store_that_was_begun_before_links_were_kept_knows_them(store: Store, tmp_path: Path) -> None:
+    store.add([*TEN[:8], *chain(2, epoch=2, link=EpochLink(1, TEN[7].digest))], 1)
+    store.close()
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.executescript("DROP TABLE openings; DROP INDEX messages_prev")
+    store = Store(str(tmp_path / "store.sqlite"))
+    store.add(TEN[8:9], 2)
+    store.add(chain(1, epoch=3), 3)
+    assert {alarm.code for alarm in store.alarms()} == {MessageForked.code, EpochUnlinked.code}
+
+
+def test_no_message_is_read_again_however_many_epochs_a_lane_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add([message for number in range(2, 40) for message in chain(1, epoch=number)], 1)
+    monkeypatch.setattr("central.store.parse", lambda data: pytest.fail("a lane with many epochs holds up the others"))
+    store.add(TEN, 2)
+
+
+def test_a_first_epoch_that_comes_after_an_announced_new_card_is_no_alarm(store: Store) -> None:
+    """Its card was drained late; one that was sealed later than the announced one is another matter."""
+    store.add(chain(3, epoch=2), 1, lambda lane: [2])
+    store.add(TEN, 2, lambda lane: [2])
+    assert not store.alarms()
+    (late,) = extend(ChainState.start(3), [CHECKPOINT], at_ns=NOW.utc_ns + 1)
+    store.add([late], 3, lambda lane: [1, 2])
+    assert [(alarm.code, alarm.epoch[-1]) for alarm in store.alarms()] == [(EpochUnlinked.code, "3")]
+
+
 def test_the_operator_can_go_round_forged_messages_over_the_true_ones_kept_as_evidence(store: Store) -> None:
     forged = extend(after(TEN[:4]), [CHECKPOINT, CHECKPOINT])
     store.add([*TEN[:4], *forged], 1)
@@ -204,6 +244,26 @@ def test_a_forged_message_ahead_is_gone_round_too(store: Store) -> None:
     assert (heads[0].up_to, heads[0].broken) == (5, True)
     (head,) = store.accept_missing("lane-1", 3)
     assert (head.up_to, head.digest, head.broken) == (10, TEN[-1].digest, False)
+
+
+def test_a_forged_message_behind_a_declared_gap_is_gone_round_too(store: Store) -> None:
+    (declared,) = extend(after(TEN), [GapRecord(4, 6, 3, "outbox-full", TEN[5].digest)])
+    (forged,) = extend(ChainState(1, 7, TEN[5].digest), [CHECKPOINT])
+    store.add([*TEN[:3], declared, forged], 1)
+    _, heads = store.add(TEN[6:], 2)
+    assert (heads[0].up_to, heads[0].broken) == (7, True)
+    (head,) = store.accept_missing("lane-1", 3)
+    assert (head.up_to, head.digest, head.broken) == (11, declared.digest, False)
+
+
+def test_a_forged_first_message_is_gone_round_too_whether_the_epoch_is_linked_or_not(store: Store) -> None:
+    for number, link in ((2, None), (3, EpochLink(1, TEN[-1].digest))):
+        true = chain(6, epoch=number, link=link)
+        (forged,) = extend(ChainState.start(number, link), [CHECKPOINT])
+        store.add([forged], 1)
+        store.add(true, 2)
+        (head,) = store.accept_missing("lane-1", 3)
+        assert (head.up_to, head.digest, head.broken) == (6, true[-1].digest, False)
 
 
 def test_nothing_is_gone_round_if_a_message_on_the_way_is_not_here(store: Store) -> None:
