@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,12 +28,15 @@ from edge.seal.chain import ChainVerifier, Finding
 from edge.seal.envelope import Envelope
 
 MAX_LINE_BYTES = 128 * 1024
+LONGEST_TOLD = 100
+"""Lines for people about one epoch."""
 STORE_WINDOW = 1 << 14
 CAPTURE_WINDOW = 1 << 20
 """Messages of an epoch to compare with: a store has a number once, in a capture a fork may come months later."""
+UNLINKED = "the epoch does not go on from what is here: another one, or an end, may have vanished"
 PROBLEMS = {
     Finding.FORK: "contradicts another message: two under one number, or a broken link",
-    Finding.UNLINKED_EPOCH: "the epoch does not go on from what is here: another one, or an end, may have vanished",
+    Finding.UNLINKED_EPOCH: UNLINKED,
 }
 NOTHING_HERE = "the lane is enrolled, and no message of it is here"
 NO_EPOCH_HERE = "the owner announced the epoch, and no message of it is here"
@@ -85,14 +88,21 @@ class EpochReport:
     head: str = ""
     kinds: dict[str, int] = field(default_factory=dict)
     awaited: list[tuple[int, int]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    found: dict[str, Problem] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Each kind once, in the order in which they were found."""
+        return list(self.found.values())
 
     def problem(self, what: str, seq: int) -> None:
-        for index, known in enumerate(self.problems):
-            if known.what == what:
-                self.problems[index] = Problem(what, min(known.seq, seq), known.count + 1)
-                return
-        self.problems.append(Problem(what, seq))
+        known = self.found.get(what)
+        self.found[what] = Problem(what, seq) if known is None else Problem(what, min(known.seq, seq), known.count + 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """One line of `sealane audit --json`."""
+        said = asdict(self)
+        return {**said, "problems": list(said.pop("found").values())}
 
 
 class Audit:
@@ -109,6 +119,8 @@ class Audit:
         self._reports: dict[tuple[str, int], EpochReport] = {}
         self._policies: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
         """Of each epoch: which policies its messages name, each from which number to which."""
+        self._unlinked: dict[str, dict[int, int]] = {}
+        """Of each lane: the epochs without a link, and when the first message of each was sealed."""
         self._refused: dict[str, EpochReport] = {}
 
     def take(self, heard: Heard) -> None:
@@ -130,6 +142,8 @@ class Audit:
         report.kinds[header.kind] = report.kinds.get(header.kind, 0) + 1
         if header.seq > report.last:
             report.last, report.last_ns, report.head = header.seq, header.time_ns, message.digest.hex()
+        if header.seq == 1 and header.prev is None:
+            self._unlinked.setdefault(header.lane, {})[header.epoch] = header.time_ns
         if header.gap is not None:
             report.declared += header.gap.last_seq - header.gap.first_seq + 1
         if verdict.finding in PROBLEMS:
@@ -142,27 +156,40 @@ class Audit:
 
     def reports(self) -> list[EpochReport]:
         """After the last message: every epoch, with the holes that stayed open, and what was refused."""
+        if self._from_start:
+            self._judge_beginnings()
         for (lane, epoch), report in self._reports.items():
             report.first = self._chain(lane).judged_from(epoch)
             report.awaited = self._chain(lane).awaited(epoch)
+            awaited = set(report.awaited)
             for first, last in self._chain(lane).holes(epoch):
-                if (first, last) not in report.awaited:
+                if (first, last) not in awaited:
                     report.problem(f"numbers {first} to {last} are missing and not declared given up", first)
             if (seq := _behind(self._policies.get((lane, epoch), {}))) is not None:
                 report.problem(OLDER_POLICY, seq)
         found = [*self._reports.values(), *self._refused.values(), *(self._absent() if self._from_start else ())]
         return sorted(found, key=lambda report: (report.lane, report.last_ns))
 
+    def _judge_beginnings(self) -> None:
+        """Beside epochs that the owner announced one may have no link, the lane's first: it was sealed before them."""
+        for lane, begun in self._unlinked.items():
+            announced = self._lane_keys.epochs(lane)
+            earliest = min((begun[epoch] for epoch in announced if epoch in begun), default=sys.maxsize)
+            for epoch, time_ns in begun.items():
+                report = self._reports[lane, epoch]
+                if epoch not in announced and time_ns > earliest and UNLINKED not in report.found:
+                    report.problem(UNLINKED, 1)
+
     def _absent(self) -> Iterator[EpochReport]:
         """Of whom the owner speaks, and nothing is here."""
         heard = {lane for lane, _ in self._reports}
         for lane in self._lane_keys.enrolled():
             if lane not in heard:
-                yield EpochReport(lane, "", problems=[Problem(NOTHING_HERE, 0)])
+                yield _only(lane, "", NOTHING_HERE)
         for lane in heard:
             for epoch in self._lane_keys.epochs(lane):
                 if (lane, epoch) not in self._reports:
-                    yield EpochReport(lane, f"{epoch:016x}", problems=[Problem(NO_EPOCH_HERE, 0)])
+                    yield _only(lane, f"{epoch:016x}", NO_EPOCH_HERE)
 
     def _chain(self, lane: str) -> ChainVerifier:
         if lane not in self._chains:
@@ -186,6 +213,13 @@ class Audit:
             report.problem(UNNAMED_READER, header.seq)
         elif any(key.kid in message.recipients and lane_keys.had_revoked(key, sealed_at - GRACE) for key in named):
             report.problem(REVOKED_READER, header.seq)
+
+
+def _only(lane: str, epoch: str, what: str) -> EpochReport:
+    """The report of what is not here at all."""
+    report = EpochReport(lane, epoch)
+    report.problem(what, 0)
+    return report
 
 
 def _behind(policies: Mapping[int, tuple[int, int]]) -> int | None:
@@ -298,10 +332,10 @@ def command(
         sys.stderr.write(silence + "\n")
     for report in reports:
         if as_json:
-            sys.stdout.write(json.dumps(asdict(report)) + "\n")
+            sys.stdout.write(json.dumps(report.to_json()) + "\n")
         else:
             _tell(report)
-    wrong = sum(len(report.problems) for report in reports)
+    wrong = sum(len(report.found) for report in reports)
     if not as_json:
         kept = sum(report.messages for report in reports)
         whole = f"nothing is missing{' among the numbers above' if capture else ''}\n"
@@ -332,11 +366,18 @@ def _tell(report: EpochReport) -> None:
         sys.stdout.write(
             f"{report.lane} epoch {report.epoch}: {report.messages} messages ({kinds}), {report.declared} declared "
             f"given up, numbers {report.first} to {report.last}, the last of {until:%Y-%m-%d %H:%M:%S} UTC"
-            f"{'' if report.problems else ': whole'}\n"
+            f"{'' if report.found else ': whole'}\n"
         )
-        for first, last in report.awaited:
+        for first, last in report.awaited[:LONGEST_TOLD]:
             sys.stdout.write(f"  numbers {first} to {last} are still to come: a gap was declared ahead of them\n")
-    for problem in report.problems:
+        _tell_more(len(report.awaited), "still to come")
+    for problem in report.problems[:LONGEST_TOLD]:
         where = f" from number {problem.seq}" if problem.seq else ""
         times = f" ({problem.count} times)" if problem.count > 1 else ""
         sys.stdout.write(f"  WRONG {report.lane} {report.epoch}{where}: {problem.what}{times}\n")
+    _tell_more(len(report.found), f"WRONG {report.lane} {report.epoch}")
+
+
+def _tell_more(count: int, what: str) -> None:
+    if count > LONGEST_TOLD:
+        sys.stdout.write(f"  {what}: {count - LONGEST_TOLD} more, which --json lists\n")

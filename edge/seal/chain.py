@@ -103,9 +103,9 @@ class ChainVerifier:
         if epoch is not None and (header.seq != 1 or not epoch.headless):
             return epoch.accept(envelope)
         opening = self._opening(envelope)
-        headless = opening.finding is Finding.UNLINKED_EPOCH and header.seq != 1  # its first message may come and tell
+        headless = header.seq != 1 and opening.finding is not Finding.JOINED  # its first message may come and tell
         if epoch is None:
-            if self._from_start and headless:
+            if self._from_start and headless and opening.alarm:
                 return opening
             self._epochs[header.epoch] = epoch = _Epoch(self._window, self._max_holes)
             if len(self._epochs) > self._max_epochs:
@@ -114,6 +114,8 @@ class ChainVerifier:
         if header.seq == 1 or self._from_start:
             epoch.cover(0, 0)
         verdict = epoch.accept(envelope)
+        if not opening.alarm and verdict.finding is Finding.LATE and (unheard := epoch.unheard(0, epoch.top)):
+            return Verdict(Finding.GAP, unheard)  # between the first message and what was heard before it
         return opening if opening.alarm or verdict.finding in (Finding.IN_ORDER, Finding.LATE) else verdict
 
     def holes(self, epoch: int) -> list[tuple[int, int]]:
@@ -142,13 +144,6 @@ class ChainVerifier:
 
     def _opening(self, envelope: Envelope) -> Verdict:
         header = envelope.header
-        if header.epoch in self.announced:
-            return Verdict(Finding.NEW_EPOCH)
-        if not self._epochs and not self._from_start and (header.seq != 1 or header.prev is not None):
-            return Verdict(Finding.JOINED)
-        if header.seq == 1 and header.prev is None and not (self._begun if self._from_start else self._epochs):
-            self._begun = True
-            return Verdict(Finding.NEW_EPOCH)
         link = header.prev
         before = self._epochs.get(link.epoch) if isinstance(link, EpochLink) else None
         if isinstance(link, EpochLink) and before is not None and not before.followed:
@@ -157,6 +152,13 @@ class ChainVerifier:
                 return Verdict(Finding.NEW_EPOCH)
             if not self._from_start and before.covered[0][0] > 1 and len(before.seen) == 1:
                 return Verdict(Finding.JOINED)  # all that is known of it is what a broker retained
+        if not self._epochs and not self._from_start and (header.seq != 1 or header.prev is not None):
+            return Verdict(Finding.JOINED)
+        if header.epoch in self.announced:
+            return Verdict(Finding.NEW_EPOCH)
+        if header.seq == 1 and header.prev is None and not (self._begun if self._from_start else self._epochs):
+            self._begun = True
+            return Verdict(Finding.NEW_EPOCH)
         return Verdict(Finding.UNLINKED_EPOCH)
 
 
@@ -199,9 +201,9 @@ class _Epoch:
             return Verdict(Finding.DECLARED, (header.gap.first_seq, header.gap.last_seq))
         if seq < self.top:
             return Verdict(Finding.LATE)
-        unheard = [hole for hole in self.holes(self.top) if self.top < hole[0] < seq]
+        unheard = self.unheard(self.top, seq)
         self.top = seq
-        return Verdict(Finding.GAP, (unheard[0][0], unheard[-1][1])) if unheard else Verdict(Finding.IN_ORDER)
+        return Verdict(Finding.GAP, unheard) if unheard else Verdict(Finding.IN_ORDER)
 
     def _fits(self, seq: int, prev: bytes | None, digest: bytes) -> bool:
         before, after = self.seen.get(seq - 1), self.seen.get(seq + 1)
@@ -230,6 +232,11 @@ class _Epoch:
         """All, or those from the run on that covers `beyond`."""
         runs = self.covered[max(0, bisect_right(self.covered, beyond, key=_FIRST) - 1) :]
         return [(left[1] + 1, right[0] - 1) for left, right in pairwise(runs)]
+
+    def unheard(self, after: int, before: int) -> tuple[int, int] | None:
+        """From the first hole to the last between two numbers; None if there is none."""
+        found = [hole for hole in self.holes(after) if after < hole[0] < before]
+        return (found[0][0], found[-1][1]) if found else None
 
     def ends_with(self, digest: bytes) -> bool:
         last = self.seen.get(self.covered[-1][1])

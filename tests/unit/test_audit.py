@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from central.audit import Audit, EpochReport, Heard, command, of_capture, of_store
+from central.audit import Audit, EpochReport, Heard, _tell, command, of_capture, of_store
 from central.store import Store
 from edge.errors import CaptureMalformed
 from edge.record import GapRecord, LaneRecord
@@ -186,6 +186,26 @@ def test_an_announced_epoch_is_no_matter_of_which_number_is_lower(tmp_path: Path
     assert problems(audit_of(store_of(tmp_path, *FIRST, *chain(announced, 3)), announced)) == []
 
 
+def test_beside_an_announced_epoch_another_without_a_link_must_have_begun_before_it() -> None:
+    """A new card is announced, and the lane's first epoch has no link; one that was sealed later hides what it
+    followed."""
+    early, late = (extend(ChainState.start(number), [READ] * 2, at_ns=NOW.utc_ns + number) for number in (1, 3))
+    card = extend(ChainState.start(2), [READ] * 2, at_ns=NOW.utc_ns + 2)
+    for one, other in ((card, early), (early, card)):
+        assert problems(audited([*one, *other], 2)) == []
+    for one, other in ((card, late), (late, card)):
+        assert [(epoch, seq) for epoch, seq, _ in problems(audited([*one, *other], 2))] == [("3", 1)]
+    assert problems(audited([*card, *late], 2, 3)) == []
+    assert problems(audited([*card, *late], 2, from_start=False))  # there each beginning is told as it comes
+
+
+def test_an_epoch_that_is_linked_and_announced_follows_all_the_same() -> None:
+    ((epoch, _, what),) = problems(audited([*FIRST, *SECOND, *chain(4, 5, link(FIRST))], 3))
+    assert (epoch, "vanished" in what) == ("4", True)
+    ((epoch, _, what),) = problems(audited([*FIRST, *SECOND, *extend(after(FIRST), [READ])], 3))
+    assert (epoch, "contradicts" in what) == ("9", True)
+
+
 def test_an_announced_epoch_of_which_nothing_is_here_is_named() -> None:
     assert problems(audited(FIRST, 9)) == []
     ((epoch, _, what),) = problems(audited(SECOND, 9, 3))
@@ -211,6 +231,19 @@ def test_no_hole_is_forgotten_however_many_there_are() -> None:
     found = problems(audited([many[0], *many[1::2]]))
     assert len(found) == 4249
     assert found[0][1] == 3
+
+
+def test_people_are_told_a_hundred_problems_and_how_many_more(capsys: pytest.CaptureFixture[str]) -> None:
+    report = EpochReport("lane-1", "1", messages=1, awaited=[(seq, seq) for seq in range(2, 302)])
+    for number in range(150):
+        report.problem(f"number {number} is not here", number)
+    report.problem("number 0 is not here", 7)
+    _tell(report)
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 1 + 101 + 101
+    assert "200 more" in shown[101]
+    assert "50 more" in shown[-1]
+    assert (report.problems[0].count, len(report.to_json()["problems"])) == (2, 150)
 
 
 def test_a_chain_does_not_return_to_an_older_policy() -> None:

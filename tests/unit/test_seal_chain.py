@@ -218,6 +218,26 @@ def test_a_tail_that_missed_the_first_message_of_an_epoch_says_so_once() -> None
     assert findings(verifier, epoch(3, 1, EpochLink(1, TEN[-1].digest))) == [Finding.UNLINKED_EPOCH]
 
 
+@pytest.mark.parametrize("announced", [(), (2,)])
+def test_a_tail_tells_what_is_missing_between_a_late_first_message_and_what_came_before_it(
+    announced: tuple[int, ...],
+) -> None:
+    verifier = ChainVerifier("lane-1", announced=announced)
+    second = epoch(2, 8, EpochLink(1, TEN[-1].digest))
+    findings(verifier, [*TEN, second[4]])
+    assert verifier.accept(second[0]) == Verdict(Finding.GAP, (2, 4))
+    assert findings(verifier, second[5:]) == [Finding.IN_ORDER] * 3
+    assert verifier.holes(2) == [(2, 4)]
+
+
+def test_an_announced_epoch_that_is_linked_follows_all_the_same() -> None:
+    for late in (False, True):
+        verifier = ChainVerifier("lane-1", announced=[2])
+        second = epoch(2, 2, EpochLink(1, TEN[7].digest))
+        findings(verifier, [*TEN[:8], *(reversed(second) if late else second)])
+        assert findings(verifier, TEN[8:]) == [Finding.FORK] * 2
+
+
 def test_a_declared_gap_does_not_hide_that_the_first_message_of_its_epoch_was_missed() -> None:
     verifier = ChainVerifier("lane-1")
     second = epoch(2, 6)
