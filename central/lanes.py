@@ -6,9 +6,10 @@ import logging
 import math
 import re
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from edge import logs
 from edge.carrier import Carrier, carrier
@@ -23,6 +24,7 @@ from edge.errors import (
     SealError,
     TrustError,
     TrustMissing,
+    TrustUnreachable,
     clean,
 )
 from edge.policy import Policy, parse_policy
@@ -39,10 +41,14 @@ HASTE_S = 2.0
 """So soon again for a message that names an edition not seen yet: lanes may hear of it first."""
 RESTS, LONGEST_REST_S = 9.0, 600.0
 """So many times as long as it took is a source left alone by messages: a dead one must not hold a collector up."""
+PAUSES_S = (1.0, 3.0)
+"""After so long a program that can wait asks again a source that did not answer."""
 FILE_NAME = re.compile(r"([a-z0-9][a-z0-9-]{0,31})(\.[^.]{1,64})?\.pub")
 MAX_KEYS = 10_000
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class LaneKeys(Protocol):
@@ -124,28 +130,49 @@ class KeyDirectory:
         self._keys, self._state = by_lane, files
 
 
+@dataclass(slots=True)
+class _Rest:
+    """A source's from one kind of asking: since when, and how long it took."""
+
+    since: float = -math.inf
+    took_s: float = 0.0
+
+    def begin(self, began: float) -> None:
+        self.since = time.monotonic()
+        self.took_s = self.since - began
+
+    @property
+    def over(self) -> bool:
+        """Whether the source may be asked because of a message, which anybody may send."""
+        return time.monotonic() - self.since >= max(HASTE_S, min(RESTS * self.took_s, LONGEST_REST_S))
+
+
 class PolicyKeys:
     """The owner's policy: a message is judged by the edition that it names, a revocation by the newest.
 
     Refreshes itself now and then; trouble with that is logged, and the last verified policy counts. Raises TrustMissing
-    at the start if none was ever verified. archive: the owner's word counts though it is no longer fresh.
+    at the start if none was ever verified. archive: the owner's word counts though it is no longer fresh. patient: what
+    is judged is kept somewhere and can wait; an edition that can't be had then raises TrustError, as nothing is proved.
     """
 
-    def __init__(self, trust: Trust, carries: Carrier, *, archive: bool = False) -> None:
+    def __init__(self, trust: Trust, carries: Carrier, *, archive: bool = False, patient: bool = False) -> None:
         self._trust = trust
         self._carrier = carries
         self._archive = archive
         self._editions: dict[int, Policy | None] = {}
-        self._refreshed_at = self._missed_at = -math.inf
-        self._took_s = 0.0
+        self._patient = patient
+        self._refreshed, self._missed = _Rest(), _Rest()
+        self._trouble: TrustError | None = None
         self._refresh()
         _ = trust.policy
 
     def of(self, message: Envelope, received_ns: int) -> Sequence[PublicKey]:
         header, received = message.header, at(received_ns)
         unheard_of = header.trust_version > self._trust.version and self.knows(header.lane)
-        if unheard_of and self._rested(self._refreshed_at):
+        if unheard_of and self._refreshed.over:
             self._refresh()
+        if unheard_of and self._patient and self._trouble and header.trust_version > self._trust.version:
+            raise self._trouble
         edition = self.edition(header.trust_version)
         if edition is None:
             return ()
@@ -175,17 +202,19 @@ class PolicyKeys:
         if version == self._newest.version:
             return self._trust.policy
         if version not in self._editions and 0 < version < self._trust.version:
-            fetch, began = self._rested(self._missed_at), time.monotonic()
+            fetch, began = self._patient or self._missed.over, time.monotonic()
             try:
-                data = self._trust.target(_edition(version), fetch=fetch)
+                data = self._insist(lambda: self._trust.target(_edition(version), fetch=fetch))
                 self._editions[version] = None if data is None else parse_policy(data)
             except PolicyMalformed as error:
                 logs.error(log, error, logging.WARNING)
                 self._editions[version] = None  # an edition never changes
             except TrustError as error:
+                if self._patient:
+                    raise
                 if fetch:
                     logs.error(log, error, logging.WARNING)
-                    self._missed_at = self._ended(began)
+                    self._missed.begin(began)
         return self._editions.get(version)
 
     def had_revoked(self, key: PublicKey, by: datetime.datetime) -> bool:
@@ -206,27 +235,31 @@ class PolicyKeys:
 
     @property
     def _newest(self) -> Policy:
-        if time.monotonic() - self._refreshed_at >= REFRESH_S:
+        if time.monotonic() - self._refreshed.since >= REFRESH_S:
             self._refresh()
         return self._trust.policy
 
     def _refresh(self) -> None:
-        began = time.monotonic()
+        began, self._trouble = time.monotonic(), None
         try:
-            self._trust.refresh(self._carrier, datetime.datetime.now(datetime.UTC), archive=self._archive)
-            self._trust.target(_edition(self._trust.version))  # kept, for when it is no longer the newest
+            self._insist(self._verify_newest)
         except TrustError as error:
             logs.error(log, error, logging.WARNING)
-        self._refreshed_at = self._ended(began)
+            self._trouble = error
+        self._refreshed.begin(began)
 
-    def _ended(self, began: float) -> float:
-        now = time.monotonic()
-        self._took_s = now - began
-        return now
+    def _verify_newest(self) -> None:
+        self._trust.refresh(self._carrier, datetime.datetime.now(datetime.UTC), archive=self._archive)
+        self._trust.target(_edition(self._trust.version))  # kept, for when it is no longer the newest
 
-    def _rested(self, since: float) -> bool:
-        """Whether the source may be asked because of a message, which anybody may send."""
-        return time.monotonic() - since >= max(HASTE_S, min(RESTS * self._took_s, LONGEST_REST_S))
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """What `ask` brings; who can wait asks a source again that did not answer."""
+        for pause_s in PAUSES_S if self._patient else ():
+            try:
+                return ask()
+            except TrustUnreachable:
+                time.sleep(pause_s)
+        return ask()
 
 
 def _edition(version: int) -> str:
@@ -238,12 +271,19 @@ def at(utc_ns: int) -> datetime.datetime:
 
 
 def open_lane_keys(
-    lanes: Path | None, trust: str | None, root: Path | None, state: Path, *, archive: bool = False
+    lanes: Path | None,
+    trust: str | None,
+    root: Path | None,
+    state: Path,
+    *,
+    archive: bool = False,
+    patient: bool = False,
 ) -> LaneKeys:
     """The keys that a central program was told to go by: a folder, or the owner's policy.
 
     trust: where the repository is; root: file with its first root metadata; state: folder for what was verified;
-    archive: nobody keeps the repository fresh any more. Raises OptionMissing, KeyFileError, TrustError.
+    archive: nobody keeps the repository fresh any more; what is verified then is kept apart from what the others go by.
+    patient: see PolicyKeys. Raises OptionMissing, KeyFileError, TrustError.
     """
     if lanes is not None and trust is None:
         return KeyDirectory(lanes)
@@ -253,7 +293,9 @@ def open_lane_keys(
         except OSError as error:
             raise TrustMissing(f"cannot read {root}: {error.strerror}") from error
         folder = state.expanduser() / hashlib.sha256(first).hexdigest()[:16]
-        return PolicyKeys(Trust(folder, first), carrier(trust), archive=archive)
+        if archive:
+            folder = folder.with_name(folder.name + "-archive")
+        return PolicyKeys(Trust(folder, first), carrier(trust), archive=archive, patient=patient)
     raise OptionMissing("say whose signatures count: --lanes FOLDER, or --trust SOURCE with --root FILE")
 
 

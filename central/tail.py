@@ -57,7 +57,8 @@ def command(
 ) -> None:
     """Show what the lanes say: verified always, opened with the owner's key."""
     opener = _opener(owner_key, passphrase_file) if owner_key is not None else None
-    watcher = Watcher(open_lane_keys(lanes, trust, root, trust_state), opener)
+    patient = store is not None and not follow
+    watcher = Watcher(open_lane_keys(lanes, trust, root, trust_state, patient=patient), opener)
     collectors = [keys.load_public(path, Purpose.SIGNING) for path in collector_key or []]
     wanted = _Wanted(frozenset(lane or ()), frozenset(Kind[name.name] for name in kind or ()))
     stop = threading.Event()

@@ -1,6 +1,7 @@
 """Whose signatures count: keys in a folder, and the owner's policy with its editions and revocations."""
 
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from central.audit import REVOKED_READER, UNNAMED_READER, Audit, Heard
 from central.lanes import KeyDirectory, PolicyKeys, admit, open_lane_keys
 from central.repository import Repository
 from edge.carrier import DirectoryCarrier, RetainedCarrier
-from edge.errors import KeyFileError, LaneForeign, OptionMissing, TrustExpired, TrustMissing
+from edge.errors import KeyFileError, LaneForeign, OptionMissing, TrustExpired, TrustMissing, TrustUnreachable
 from edge.policy import Lane, LaneKey, Recipient, Revocation
 from edge.seal import envelope
 from edge.seal.envelope import Sealer
@@ -239,6 +240,72 @@ def test_messages_that_name_an_edition_nobody_has_do_not_keep_a_collector_asking
     with pytest.raises(LaneForeign):
         admit("lane-1", message(version=99).data, keys, NOW.utc_ns)
     assert source.asked == 3
+
+
+class Halting:
+    """A source that fails so many times to bring an edition, and takes its time for that."""
+
+    def __init__(self, source: DirectoryCarrier, fails: int, clock: list[float]) -> None:
+        self.fails = fails
+        self._source = source
+        self._clock = clock
+
+    def fetch(self, name: str) -> Iterator[bytes] | None:
+        if "policy" in name and "current" not in name and self.fails:
+            self.fails -= 1
+            self._clock[0] += 10
+            raise ConnectionResetError
+        return self._source.fetch(name)
+
+
+def two_more(tmp_path: Path, owner: Repository) -> None:
+    """Policies, of which the second one was never asked for."""
+    policy_keys(tmp_path, owner)
+    for _ in range(2):
+        owner.edit(aim_picture=not owner.draft.aim_picture)
+        sign(owner)
+    policy_keys(tmp_path, owner)
+
+
+def test_who_judges_what_is_kept_asks_again_and_accuses_nobody_for_an_edition_that_cannot_be_had(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_more(tmp_path, owner)
+    monkeypatch.setattr("central.lanes.time.sleep", lambda _: None)
+    trust, source = Trust(tmp_path / "trust", owner.root_bytes), DirectoryCarrier(owner.published)
+    keys = PolicyKeys(trust, Halting(source, 3, [0.0]), patient=True)
+    with pytest.raises(TrustUnreachable):
+        admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
+    keys = PolicyKeys(trust, Halting(source, 2, [0.0]), patient=True)
+    admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
+    with pytest.raises(LaneForeign):
+        admit("lane-1", message(version=4).data, keys, NOW.utc_ns)
+    keys = PolicyKeys(trust, Dead([0.0]), patient=True)
+    with pytest.raises(TrustUnreachable):  # there may be such an edition
+        admit("lane-1", message(version=4).data, keys, NOW.utc_ns)
+
+
+def test_a_slow_edition_gets_a_tenth_of_the_time_however_quick_a_refresh_is(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_more(tmp_path, owner)
+    clock = [0.0]
+    monkeypatch.setattr("central.lanes.time.monotonic", lambda: clock[0])
+    source = Halting(DirectoryCarrier(owner.published), 9, clock)
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), source)
+    for waited, fails in ((0, 8), (0, 8), (60, 8), (29, 8), (2, 7)):  # a refresh after 60 seconds takes no time
+        clock[0] += waited
+        assert keys.edition(2) is None
+        assert source.fails == fails
+
+
+def test_what_an_archive_said_is_nothing_that_others_go_by(tmp_path: Path, owner: Repository) -> None:
+    owner.freshen(FileSigner(signing_key(name="online")), _now() - LONG_AGO)
+    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    options = None, str(owner.published), tmp_path / "root.json", tmp_path / "state"
+    assert open_lane_keys(*options, archive=True).knows("lane-1")
+    with pytest.raises(TrustMissing):
+        open_lane_keys(*options)
 
 
 def test_a_lane_that_nobody_enrolled_makes_nobody_ask(
