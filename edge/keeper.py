@@ -94,9 +94,8 @@ class Keeper:
         self._refresh_s = refresh_s
         self._renewed_file = directory / "certificate.pem"
         self._models = directory / "models"
-        self._signers: list[Signer] = [signer]
-        while self._next_key.with_suffix(".pub").exists():  # written last: without it the key was not finished
-            self._signers.append(FileSigner(keys.load_private(self._next_key, Purpose.SIGNING)))
+        later = (FileSigner(keys.load_private(path, Purpose.SIGNING)) for path in later_keys(directory))
+        self._signers: list[Signer] = [signer, *later]
         self._came = threading.Event()
         self._fault: str | None = None
 
@@ -294,6 +293,14 @@ def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
     )
     now = datetime.datetime.now(datetime.UTC)
     return keeper, keeper.standing(now) if trust.version else keeper.step(now)
+
+
+def later_keys(directory: Path) -> list[Path]:
+    """The signing keys that a keeper made in its directory when the owner asked, the newest last."""
+    found: list[Path] = []
+    while (path := directory / f"signing-{len(found) + 1}").with_suffix(".pub").exists():
+        found.append(path)  # the public half is written last: without it the key was not finished
+    return found
 
 
 def make_tls_key(key_file: Path) -> None:

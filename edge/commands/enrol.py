@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from edge.config import LaneConfig
+    from edge.seal.signer import Signer
     from edge.trust import Trust
 
 
@@ -38,7 +39,7 @@ def command(
     if finish is not None:
         _finish(settings, settings.trust.root_file, finish, signing_file, tls_file)
     else:
-        _ask(settings.lane.id, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file, p256)
+        _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file, p256)
 
 
 def _on_disk(path: Path, folder: Path) -> Path:
@@ -48,17 +49,26 @@ def _on_disk(path: Path, folder: Path) -> Path:
     return folder / "private" / path.name.removeprefix(prefix) if handed_over and path.name.startswith(prefix) else path
 
 
-def _ask(lane: str, path: Path, signing_file: Path, tls_file: Path, p256: bool) -> None:
+def _signers(settings: "LaneConfig", signing_file: Path) -> "list[Signer]":
+    """The box's signing keys, the newest last: that of lane.toml, and those that it made when the owner asked."""
+    from edge.keeper import TRUST_FOLDER, later_keys
+    from edge.seal import custody
+
+    return [custody.signer(path) for path in (signing_file, *later_keys(settings.state.directory / TRUST_FOLDER))]
+
+
+def _ask(settings: "LaneConfig", path: Path, signing_file: Path, tls_file: Path, p256: bool) -> None:
     from edge import enrolment
     from edge.keeper import make_tls_key, tls_public
-    from edge.seal import custody, keys
+    from edge.seal import keys
     from edge.seal.keys import KeyType
 
     if not signing_file.exists():
         keys.save(keys.make_signing_key(KeyType.P256 if p256 else KeyType.ED25519), signing_file)
     if not tls_file.exists():
         make_tls_key(tls_file)
-    data = enrolment.make(lane, custody.signer(signing_file), tls_public(tls_file))
+    lane = settings.lane.id
+    data = enrolment.make(lane, _signers(settings, signing_file)[-1], tls_public(tls_file))
     _write(path, data)
     fingerprint = enrolment.parse(data).fingerprint
     sys.stdout.write(f"{path} is the request of lane {lane}. The owner must compare its fingerprint:\n\n")
@@ -76,7 +86,6 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
     from edge.carrier import DirectoryCarrier
     from edge.errors import RequestInvalid, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
-    from edge.seal import custody
     from edge.trust import Trust
 
     try:
@@ -89,12 +98,12 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
     if certified != tls_key:
         raise RequestInvalid("the certificate is for another box's key")
     now = datetime.datetime.now(datetime.UTC)
-    mine = custody.signer(signing_file).public.kid
+    mine = {signer.public.kid for signer in _signers(settings, signing_file)}
 
     def verified(directory: Path) -> Trust:
         trust = Trust(directory, root)
         trust.refresh(DirectoryCarrier(folder / "repository"), now)
-        if mine not in {key.kid for key in trust.policy.lane_keys_at(settings.lane.id, now)}:
+        if mine.isdisjoint(key.kid for key in trust.policy.lane_keys_at(settings.lane.id, now)):
             raise RequestInvalid("the owner's policy does not list this box's key: was the draft signed?")
         return trust
 
@@ -129,6 +138,8 @@ def _certified(certificate: bytes) -> object:
 def _instead_of(kept: Path, verified: Callable[[Path], "Trust"]) -> "Trust":
     """Begin anew under another authority: its word replaces all that one before it said and gave, once it is verified.
 
+    The keys that the box made stay.
+
     Whatever `verified` raises; TrustUnkept.
     """
     from edge.errors import TrustUnkept
@@ -137,6 +148,8 @@ def _instead_of(kept: Path, verified: Callable[[Path], "Trust"]) -> "Trust":
     shutil.rmtree(place, ignore_errors=True)
     try:
         trust = verified(place)
+        for path in kept.glob("signing-*"):
+            shutil.copy2(path, place)
         shutil.rmtree(kept, ignore_errors=True)
         place.rename(kept)
     except OSError as error:

@@ -140,6 +140,35 @@ def test_a_renewed_certificate_goes_with_the_key_that_it_was_for(tmp_path: Path,
     assert tls_public(box.folder / "tls.key") == enrolment.parse(box.ask()).tls_key
 
 
+def test_a_box_that_was_told_to_rotate_asks_with_its_newest_key_and_keeps_it_under_another_authority(
+    tmp_path: Path, box: Box
+) -> None:
+    owner = Owner(tmp_path / "owner", first := box.ask())
+    box.finish(owner.reply())
+    owner.enrolments.rotate("lane-1")
+    owner.sign()
+    owner.enrolments.take_up(rotated(box, owner), NOW)
+    owner.sign()
+    asked = box.ask()
+    assert enrolment.parse(asked).signing_key != enrolment.parse(first).signing_key
+    owner.enrol(asked)
+    owner.enrolments.rotate("lane-1")
+    owner.sign()
+    owner.enrolments.take_up(rotated(box, owner), NOW)  # its newest key vouches for the next one
+    box.finish(Owner(tmp_path / "second", asked := box.ask()).reply())
+    assert box.ask() == asked
+
+
+def rotated(box: Box, owner: Owner) -> bytes:
+    """What the lane asks for when it hears what the owner says now."""
+    box.config.write_text(CONFIG.replace('"broker"', f'"{owner.repository.published}"'))
+    held, _ = keeper.stand(load(box.config))
+    assert held is not None
+    request = held.step(datetime.datetime.now(datetime.UTC)).request
+    assert request is not None
+    return request
+
+
 def test_a_box_that_has_no_place_for_the_owners_word_asks_for_nothing(tmp_path: Path) -> None:
     box = Box(tmp_path / "box")
     lines = CONFIG.replace("trust = { root", 'keys.recipient_files = ["a"]\nkeys.collector_files = ["b"]\n# { root')
