@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -154,6 +155,7 @@ def test_aim_shows_gauges_in_a_terminal_and_ends_its_session_on_ctrl_c(lane: Run
         stderr=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     shown = ""
@@ -162,7 +164,7 @@ def test_aim_shows_gauges_in_a_terminal_and_ends_its_session_on_ctrl_c(lane: Run
         shown += os.read(ours, 65536).decode(errors="replace")
     assert "plate height" in shown
     assert "at least 20 px" in shown
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     with suppress(OSError):  # until nobody writes any more: a terminal that nobody reads would hold the program up
         while time.monotonic() < deadline + 20 and select.select([ours], [], [], 20)[0]:
             os.read(ours, 65536)
