@@ -413,16 +413,19 @@ def test_junk_under_a_name_that_the_owner_has_no_file_for_is_over_with_the_next_
     owner: Owner, box: Box
 ) -> None:
     with box.running():
-        until(lambda: len(box.standings) > 1 and box.standing.fault is None)
+        authority("allow-picture", owner.folder, "true")
+        owner.sign()
+        owner.publish()
+        until(lambda: box.standing.aim_picture)  # so it hears what comes
         with owner.site.session_of("owner.central") as session:
             owner.site.say(session, trust_topic("metadata/2.root.json"), b"junk")  # not retained: never taken back
         until(lambda: box.standing.fault == TrustRefused.code)
         owner.site.broker.stop()
         owner.site.broker.start()
-        authority("allow-picture", owner.folder, "true")
+        authority("allow-picture", owner.folder, "false")
         owner.sign()
         owner.publish()
-        until(lambda: box.standing.aim_picture)
+        until(lambda: not box.standing.aim_picture)
         assert box.standing.fault is None
 
 
