@@ -43,9 +43,9 @@ NO_EPOCH_HERE = "the owner announced the epoch, and no message of it is here"
 MISPLACED = "kept under another number or epoch than it was signed with"
 OLDER_POLICY = "sealed under an older policy than a message before it"
 UNNAMED_READER = "sealed for a reader whom the policy of that time does not name"
-REVOKED_READER = "sealed for a reader whom the owner had revoked more than 30 days before"
 GRACE = datetime.timedelta(days=30)
 """So long a lane may seal by a policy that a newer one replaced: as long as it may go without the owner's word."""
+REVOKED_READER = f"sealed for a reader whom the owner had revoked more than {GRACE.days} days before"
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,7 @@ class Store:
     """`address`: a file (SQLite), or an SQLAlchemy address such as postgresql+psycopg://user@host/name.
 
     shared: several collectors write into it; refused for SQLite, whose file is of one machine. read_only: for those who
-    only look. Raises StoreAddress, StoreShared, StoreFailed, StoreForeign,
-    StoreVersion.
+    only look. Raises StoreAddress, StoreShared, StoreFailed, StoreForeign, StoreVersion.
     """
 
     def __init__(self, address: str, *, shared: bool = False, read_only: bool = False) -> None:

@@ -81,7 +81,7 @@ class OcrEntry(NetworkEntry):
 
 
 class Manifest(_Part):
-    format: Literal[1]  # FORMAT
+    format: int = Field(ge=FORMAT, le=FORMAT)
     version: str = Field(max_length=64)
     detector: DetectorEntry
     ocr: OcrEntry
