@@ -19,23 +19,20 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from central import options
+from central import authority_lanes, options
 from central.certificates import Authority
 from central.enrolments import Enrolments
 from central.repository import Repository
-from edge import enrolment, manifest
+from edge import manifest
 from edge.errors import (
-    AuthorityError,
     AuthorityInvalid,
     AuthorityKeyInUse,
     AuthorityKeyRevoked,
     AuthorityThreshold,
     AuthorityUnknown,
     AuthorityUnusable,
-    KeyFileMissing,
     KeyFilePassphrase,
     MqttPublicationRefused,
-    RequestInvalid,
     TokenRefused,
     wrong_fields,
 )
@@ -61,8 +58,9 @@ app = typer.Typer(
     cls=_Commands, no_args_is_help=True, help="Say who may read, who may confirm, which lanes there are; and sign it."
 )
 
+app.add_typer(authority_lanes.app)
+
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
-RENEW_DAYS = 60
 SOON = datetime.timedelta(days=60)
 """Before the policy or the root ends, `sign` and `status` say so."""
 PUBLISHED_AT_ONCE = 20
@@ -73,7 +71,6 @@ NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 Listed = Recipient | Collector | LaneKey
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
-Folder = Annotated[Path, typer.Argument(help="The authority's folder.")]
 Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: from now on if not given.")]
 Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: open if not given.")]
 Note = Annotated[str | None, typer.Option(help="For people.")]
@@ -81,14 +78,15 @@ Note = Annotated[str | None, typer.Option(help="For people.")]
 
 @app.command()
 def init(
-    folder: Folder,
+    folder: options.AuthorityFolder,
     root_keys: Annotated[int, typer.Option(min=1, max=9, help="How many root keys to make.")] = 3,
     threshold: Annotated[int, typer.Option(min=1, max=9, help="How many of them must sign.")] = 2,
     kind: options.SigningType = KeyType.ED25519,
     passphrase_file: options.PassphraseFile = None,
-    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Only for benches.")] = False,
+    no_passphrase: options.NoPassphrase = False,
 ) -> None:
     """Make the keys and an empty repository, and the authority for TLS certificates."""
+    options.refuse_both(passphrase_file, no_passphrase)
     secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
@@ -99,7 +97,7 @@ def init(
     for name, key in made.items():
         keys.save(key, folder / "keys" / name, secret)
     roots = [FileSigner(key) for name, key in made.items() if name.startswith("root-")]
-    Repository.create(folder, roots, threshold, made[TARGETS_KEY].public, made[ONLINE_KEY].public, _now())
+    Repository.create(folder, roots, threshold, made[TARGETS_KEY].public, made[ONLINE_KEY].public, options.utc_now())
     Authority.open_or_make(folder / "tls")
     typer.echo(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
     typer.echo("Move each root key to a place of its own, off line, and leave none of them here.")
@@ -108,7 +106,7 @@ def init(
 
 @app.command()
 def add_recipient(
-    folder: Folder, key: Annotated[Path, typer.Argument(help="A recipient's .pub file.")],
+    folder: options.AuthorityFolder, key: Annotated[Path, typer.Argument(help="A recipient's .pub file.")],
     since: Since = None, until: Until = None, note: Note = None,
 ) -> None:  # fmt: skip
     """Name somebody who may read. The same key again changes what is given: so recipients roll over without a gap."""
@@ -118,7 +116,7 @@ def add_recipient(
 
 @app.command()
 def add_collector(
-    folder: Folder, key: Annotated[Path, typer.Argument(help="A collector's .pub file.")],
+    folder: options.AuthorityFolder, key: Annotated[Path, typer.Argument(help="A collector's .pub file.")],
     since: Since = None, until: Until = None, note: Note = None,
 ) -> None:  # fmt: skip
     """Name a collector whose receipts let lanes forget. The same key again changes what is given."""
@@ -127,97 +125,9 @@ def add_collector(
 
 
 @app.command()
-def add_lane(
-    folder: Folder,
-    request: Annotated[Path, typer.Argument(help="The request that `sealane enrol` wrote.")],
-    confirmed: Annotated[
-        str | None, typer.Option("--fingerprint", help="As the box showed it; asked for if not given.")
-    ] = None,
-    new_epoch: Annotated[
-        str | None, typer.Option(help="Announce an epoch (16 hex digits) that begins without a link.")
-    ] = None,
-) -> None:
-    """Countersign a box's request: its key goes into the draft, its TLS certificate into the repository.
-
-    The fingerprint must be that which the box shows, unless the lane was told to rotate and its newest key vouches.
-    Writes NAME.enrolled, the folder to carry back to the box.
-    """
-    enrolments, now = Enrolments(Repository(folder)), _now()
-    data, epoch = _read(request), None if new_epoch is None else _epoch(new_epoch)
-    asked = enrolment.parse(data)
-    if not enrolments.vouched(asked, now):
-        shown = confirmed or typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
-        if _hex(shown) != _hex(asked.fingerprint):
-            raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
-    enrolments.enrol(asked, data, now, epoch)
-    typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
-    typer.echo(f"{enrolments.reply(asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
-
-
-@app.command()
-def rotate_lane(folder: Folder, lane: Annotated[str, typer.Argument(help="The lane.")]) -> None:
-    """Tell a lane to make itself a new signing key; `accept-requests` then takes what it asks for."""
-    Enrolments(Repository(folder)).rotate(lane)
-    typer.echo(f"{lane} will be told to make a new key")
-
-
-@app.command()
-def accept_requests(
-    folder: Folder,
-    broker: options.BrokerAddress,
-    ca: options.CaFile,
-    certificate: options.CertificateFile,
-    key: options.KeyFile,
-    listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
-) -> None:
-    """Take up the requests of lanes that were told to rotate, if the key they have vouches for the new one."""
-    from edge.mqtt import Message, Session, lane_filter
-
-    enrolments = Enrolments(Repository(folder))
-    session = Session(
-        options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False, expiry_s=0
-    )
-    session.connect()
-    session.subscribe([lane_filter("request")])
-    end = time.monotonic() + listen_s
-    while (left_s := end - time.monotonic()) > 0:
-        for event in session.wait(left_s):
-            if isinstance(event, Message) and event.payload:
-                try:
-                    asked = enrolments.take_up(event.payload, _now())
-                except AuthorityError as error:  # one lane's must not stand in the way of another's
-                    typer.echo(f"{error}. {error.hint}", err=True)
-                    continue
-                if asked is not None:
-                    typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
-    session.close()
-
-
-@app.command()
-def announce_epoch(
-    folder: Folder,
-    lane: Annotated[str, typer.Argument(help="The lane.")],
-    epoch: Annotated[str, typer.Argument(help="16 hex digits, as the alarm shows them.")],
-    take_back: Annotated[bool, typer.Option("--take-back", help="It was announced by mistake.")] = False,
-) -> None:
-    """Say that a lane rightly began anew without a link, for example with a new card."""
-    Enrolments(Repository(folder)).announce(lane, _epoch(epoch), take_back=take_back)
-    typer.echo(f"epoch {_epoch(epoch)} of {lane} is {'taken out of' if take_back else 'in'} the draft")
-
-
-@app.command()
-def renew(
-    folder: Folder,
-    days: Annotated[int, typer.Option(help="Renew what expires within this many days.")] = RENEW_DAYS,
-) -> None:
-    """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
-    for lane in Enrolments(Repository(folder)).renew(_now(), datetime.timedelta(days=days)):
-        typer.echo(f"{lane}: a new certificate")
-
-
-@app.command()
 def add_model(
-    folder: Folder, bundle: Annotated[Path, typer.Argument(help="Folder with manifest.json and the files it names.")]
+    folder: options.AuthorityFolder,
+    bundle: Annotated[Path, typer.Argument(help="Folder with manifest.json and the files it names.")],
 ) -> None:
     """Have lanes read with this model bundle. They fetch it from a folder or http(s), not the broker, and restart."""
     repository = Repository(folder)
@@ -234,7 +144,7 @@ def add_model(
 
 
 @app.command()
-def shipped_model(folder: Folder) -> None:
+def shipped_model(folder: options.AuthorityFolder) -> None:
     """Have lanes read with the models that come with the software."""
     Repository(folder).edit(model=None)
     typer.echo("the shipped models are in the draft")
@@ -242,7 +152,7 @@ def shipped_model(folder: Folder) -> None:
 
 @app.command()
 def revoke(
-    folder: Folder,
+    folder: options.AuthorityFolder,
     key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
     at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
     reason: Annotated[str, typer.Option(help="For people.")] = "",
@@ -252,20 +162,21 @@ def revoke(
     That holds for all that comes from then on, whatever policy it names and however long it waited in its box.
     """
     repository = Repository(folder)
-    kid, draft = _hex(key), repository.draft
+    kid, draft = options.fingerprint_digits(key), repository.draft
     _named(chain((draft,), repository.editions), kid)
-    one = Revocation(kid=kid, at=_utc(at) or _now(), reason=reason)
+    one = Revocation(kid=kid, at=_utc(at) or options.utc_now(), reason=reason)
     repository.edit(revoked=(*draft.revoked, one))
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
 
 
 @app.command()
 def remove(
-    folder: Folder, key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")]
+    folder: options.AuthorityFolder,
+    key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
 ) -> None:
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
     repository = Repository(folder)
-    kid, draft, now = _hex(key), repository.draft, _now()
+    kid, draft, now = options.fingerprint_digits(key), repository.draft, options.utc_now()
     for one in _named((draft,), kid):
         if not draft.over(one, now):
             raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
@@ -283,7 +194,8 @@ def remove(
 
 @app.command()
 def allow_picture(
-    folder: Folder, allowed: Annotated[bool, typer.Argument(help="Whether `sealane aim --picture` may be used.")]
+    folder: options.AuthorityFolder,
+    allowed: Annotated[bool, typer.Argument(help="Whether `sealane aim --picture` may be used.")],
 ) -> None:
     """Allow or forbid technicians the coarse mosaic of `sealane aim --picture`."""
     Repository(folder).edit(aim_picture=allowed)
@@ -292,7 +204,7 @@ def allow_picture(
 
 @app.command()
 def rotate_root(
-    folder: Folder,
+    folder: options.AuthorityFolder,
     add: Annotated[list[Path] | None, typer.Option(help="Public file of a new root key.")] = None,
     remove: Annotated[list[str] | None, typer.Option(help="Fingerprint of a root key that goes.")] = None,
     threshold: Annotated[int | None, typer.Option(help="How many must sign from then on.")] = None,
@@ -301,9 +213,9 @@ def rotate_root(
 ) -> None:
     """Draft another set of keys. It counts once enough old and new root keys have signed: sign --root-key."""
     Repository(folder).propose_root(
-        _now(),
+        options.utc_now(),
         add=[keys.load_public(path, Purpose.SIGNING) for path in add or []],
-        remove=[_hex(kid) for kid in remove or []],
+        remove=[options.fingerprint_digits(kid) for kid in remove or []],
         threshold=threshold,
         targets=None if targets is None else keys.load_public(targets, Purpose.SIGNING),
         online=None if online is None else keys.load_public(online, Purpose.SIGNING),
@@ -313,7 +225,7 @@ def rotate_root(
 
 @app.command()
 def sign(
-    folder: Folder,
+    folder: options.AuthorityFolder,
     root_key: Annotated[list[Path] | None, typer.Option(help="Sign the pending root with this key.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Only say that the newest is the newest: for a timer.")
@@ -334,12 +246,12 @@ def sign(
         return
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
-        repository.freshen(online, _now())
+        repository.freshen(online, options.utc_now())
         typer.echo(f"signed as fresh until {repository.fresh_until:%Y-%m-%d}")
         _warn(repository)
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
-    policy = repository.publish(targets, online, _now(), force=force)
+    policy = repository.publish(targets, online, options.utc_now(), force=force)
     Enrolments(repository).reply_again()
     typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
     _warn(repository)
@@ -347,7 +259,7 @@ def sign(
 
 @app.command()
 def publish(
-    folder: Folder,
+    folder: options.AuthorityFolder,
     broker: options.BrokerAddress,
     ca: options.CaFile,
     certificate: options.CertificateFile,
@@ -383,13 +295,13 @@ def publish(
 
 
 @app.command()
-def status(folder: Folder) -> None:
+def status(folder: options.AuthorityFolder) -> None:
     """Show what is in force, what the draft changes, and when something ends."""
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    repository, now, console = Repository(folder), _now(), Console(highlight=False)
+    repository, now, console = Repository(folder), options.utc_now(), Console(highlight=False)
     policy, draft = repository.policy, repository.draft
     root = repository.root.signed
     console.print(
@@ -418,7 +330,7 @@ def status(folder: Folder) -> None:
 
 def _warn(repository: Repository) -> None:
     """Say what ends soon that the key which signs freshness can't prolong."""
-    soon = _now() + SOON
+    soon = options.utc_now() + SOON
     if repository.policy_until is not None and repository.policy_until < soon:
         typer.echo(
             f"the policy itself ends on {repository.policy_until:%Y-%m-%d}: run `sealane authority sign` before, with "
@@ -459,7 +371,7 @@ def _put(
 ) -> None:
     """Put a key into that field of the draft; if it is there already, what isn't given stays. AuthorityKeyRevoked."""
     known, kid = getattr(repository.draft, field), new.key.kid
-    if repository.draft.revokes(new.key, _now()):
+    if repository.draft.revokes(new.key, options.utc_now()):
         raise AuthorityKeyRevoked(f"the key {new.key.fingerprint} is revoked")
     given = {"since": _utc(since), "until": _utc(until), "note": note}
     one = next((one for one in known if one.key.kid == kid), new)
@@ -490,31 +402,5 @@ class _Secret:
         return custody.signer(path, self._known)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise KeyFileMissing(f"cannot read {path}: {error.strerror}") from error
-
-
-def _hex(text: str) -> str:
-    """A fingerprint as people copy it, without blanks. AuthorityUnknown if it is none."""
-    digits = "".join(text.split()).lower()
-    if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
-        raise AuthorityUnknown("a fingerprint is made of hex digits")
-    return digits
-
-
-def _epoch(text: str) -> str:
-    """An epoch in hex, as it is written everywhere. AuthorityUnknown if it is none."""
-    if re.fullmatch("[0-9a-f]{16}", text.lower()) is None:
-        raise AuthorityUnknown("an epoch has 16 hex digits")
-    return text.lower()
-
-
 def _utc(at: datetime.datetime | None) -> datetime.datetime | None:
     return None if at is None else at.replace(tzinfo=datetime.UTC)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)

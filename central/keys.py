@@ -18,7 +18,6 @@ KeyPath = Annotated[Path, typer.Argument(help="Where the private half goes; the 
 Token = Annotated[
     str | None, typer.Option(help="Make the key in this PKCS#11 token (docs/hardware-keys.md); PATH then names it.")
 ]
-NoPassphrase = Annotated[bool, typer.Option("--no-passphrase", help="Leave the private half in clear.")]
 
 
 @app.command()
@@ -38,7 +37,7 @@ def recipient(
     path: KeyPath,
     kind: Annotated[KeyType, typer.Option("--type", help="x25519, p256 or mlkem768-x25519.")] = KeyType.X25519,
     passphrase_file: options.PassphraseFile = None,
-    no_passphrase: NoPassphrase = False,
+    no_passphrase: options.NoPassphrase = False,
     token: Token = None,
 ) -> None:
     """The key of somebody who may read records. Whoever loses it can't read what was sealed for it alone.
@@ -57,7 +56,7 @@ def owner(
     path: KeyPath,
     kind: options.SigningType = KeyType.ED25519,
     passphrase_file: options.PassphraseFile = None,
-    no_passphrase: NoPassphrase = False,
+    no_passphrase: options.NoPassphrase = False,
     token: Token = None,
 ) -> None:
     """A key that the owner signs with: a further root key, or another targets or online key, for `rotate-root`.
@@ -105,8 +104,7 @@ def tls(
 
 
 def _secret(path: Path, token: str | None, passphrase_file: Path | None, no_passphrase: bool) -> bytes | None:
-    if no_passphrase and passphrase_file is not None:
-        raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
+    options.refuse_both(passphrase_file, no_passphrase)
     if no_passphrase or (token is not None and "pin-source=" in token):
         return None
     keys.refuse_existing(path)  # before anybody types

@@ -1,5 +1,6 @@
 """Options that several central commands take, also from the environment, and what they stand for."""
 
+import datetime
 import os
 import sys
 from pathlib import Path
@@ -7,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.errors import ConfigInvalid, KeyFileExposed, KeyFileMissing, KeyFilePassphrase, MqttFiles, clean
+from edge.errors import (
+    AuthorityUnknown,
+    ConfigInvalid,
+    KeyFileExposed,
+    KeyFileMissing,
+    KeyFilePassphrase,
+    MqttFiles,
+    clean,
+)
 from edge.seal.keys import KeyType
 
 if TYPE_CHECKING:
@@ -37,11 +46,14 @@ TrustState = Annotated[
 ]
 TRUST_STATE = Path("~/.local/state/sealane")
 
+AuthorityFolder = Annotated[Path, typer.Argument(help="The authority's folder.")]
 SigningType = Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="A file (mode 0600) whose first line is the passphrase, instead of asking."),
 ]
+
+NoPassphrase = Annotated[bool, typer.Option("--no-passphrase", help="Leave private halves in clear.")]
 
 
 def broker(address: str, ca: Path, certificate: Path, key: Path) -> "Broker":
@@ -70,6 +82,23 @@ def own_name(certificate: Path) -> str:
     if not names:
         raise MqttFiles(f"the certificate in {certificate} has no name (CN)")
     return str(names[0].value)
+
+
+def utc_now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def fingerprint_digits(text: str) -> str:
+    """A fingerprint as people copy it, without blanks. AuthorityUnknown if it is none."""
+    digits = "".join(text.split()).lower()
+    if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
+        raise AuthorityUnknown("a fingerprint is made of hex digits")
+    return digits
+
+
+def refuse_both(passphrase_file: Path | None, no_passphrase: bool) -> None:
+    if no_passphrase and passphrase_file is not None:
+        raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
 
 
 def passphrase(file: Path | None, of: Path | str, *, confirm: bool = False) -> bytes:

@@ -27,12 +27,12 @@ from drivers.loop.watch import LoopWatcher, WatchState
 from edge import config, keeper, logs, notify
 from edge.aim.eye import Eye
 from edge.aim.session import AimSession
+from edge.books import Books, Fact
 from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
 from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
-from edge.errors import DriverUnknown, ModelError, OutboxFull, RecordInvalid, StageStuck
+from edge.errors import DriverUnknown, ModelError, RecordInvalid, StageStuck
 from edge.explain import to_json, visit_of
-from edge.faults import FaultTeller, Told
 from edge.frames import FrameDecoder
 from edge.health import Health
 from edge.keeper import Standing
@@ -51,7 +51,7 @@ from edge.passage import (
 from edge.publisher import Publisher
 from edge.reading.fuse import Vote
 from edge.reading.reader import FrameReading, PlateReader
-from edge.record import AuditRecord, CheckpointRecord, ClockQuality, Ending, Instant, NoRead, PlateReading, ReadRecord
+from edge.record import Ending, Instant, NoRead, PlateReading, ReadRecord
 from edge.visit import VisitReader, VisitSettings
 
 SOFTWARE = f"sealane {version('sealane')}"
@@ -87,7 +87,6 @@ class Daemon:
         self._stopping = False
         self._failure: BaseException | None = None
         self._health = Health()
-        self._faults = FaultTeller()
         self._clock = Clock()
         self._events: queue.Queue[LoopEvent] = queue.Queue(MAX_EVENTS)
         detector: LoopDetector = _driver("loop", settings.loop, folder)
@@ -136,12 +135,13 @@ class Daemon:
             carried=None if self._keeper is None else self._keeper.carried,
             connected=(lambda: None) if self._keeper is None else self._keeper.connected,
         )
+        self._books = Books(self._outbox, self._publisher, self._health, self._clock)
         self._aim = AimSession(
             self._ring,
             lambda: Eye(settings.reading.roi, self._plates.bundle_dir),
             loop=lambda: str(self._machine.state),
             picture_allowed=lambda: self._standing.aim_picture,
-            audit=lambda *facts: self._audit("aim", *facts),
+            audit=lambda *facts: self._books.audit("aim", *facts),
         )
         self._control = ControlServer(
             socket_path(settings.state.directory),
@@ -157,7 +157,6 @@ class Daemon:
         self._arrivals: dict[bytes, Instant] = {}
         self._visit_id = b""
         self._restarted = False
-        self._checkpointed: int | None = None
         self._heard_ns = 0
         self._camera_live = False
 
@@ -222,7 +221,7 @@ class Daemon:
     def _main(self) -> None:
         every = {
             _Every(ALIVE_S): self._alive,
-            _Every(self._config.state.checkpoint_s): self._checkpoint,
+            _Every(self._config.state.checkpoint_s): self._books.checkpoint,
             _Every(STATE_S): self._publisher.announce,
             _Every(TICK_S): self._watch,
         }
@@ -238,7 +237,7 @@ class Daemon:
                     if timer.due():
                         work()
         finally:
-            self._tell_faults(everything=True)
+            self._books.tell_faults(everything=True)
 
     def _heard(self) -> int:
         """Whatever the loops told of the time before this has been worked on. For any thread."""
@@ -252,7 +251,7 @@ class Daemon:
         killed in between may leave a fault to be told twice, but none untold, and no vehicle two records."""
         for change in changes:
             if isinstance(change, FaultChanged):
-                self._fault(_source(change.fault, change.loop), str(change.fault), active=change.active)
+                self._books.fault(_source(change.fault, change.loop), str(change.fault), active=change.active)
         if any(isinstance(change, Opened | Closed) for change in changes):
             self._note_loops()
         for change in changes:
@@ -270,7 +269,7 @@ class Daemon:
             passage = replace(passage, id=interrupted.passage_id)
             self._arrivals[passage.id] = interrupted.arrival
         else:
-            self._arrivals[passage.id] = self._instant(passage.arrival_ns)
+            self._arrivals[passage.id] = self._books.instant(passage.arrival_ns)
             self._outbox.open_visit(passage.id, self._arrivals[passage.id])
         self._visit_id, self._restarted = passage.id, passage.restarted
         self._visits.open(passage)
@@ -298,10 +297,10 @@ class Daemon:
                     ReadRecord(
                         passage_id=interrupted.passage_id,
                         arrival=interrupted.arrival,
-                        departure=self._instant(time.monotonic_ns()),
+                        departure=self._books.instant(time.monotonic_ns()),
                         ending=Ending.STOPPED,
                         restarted=True,
-                        clock=self._clock_quality(),
+                        clock=self._books.clock_quality(),
                         reading=PlateReading(text=None, no_read=NoRead.INTERRUPTED),
                         model_id=self._plates.model_id,
                         software=SOFTWARE,
@@ -314,10 +313,10 @@ class Daemon:
         record = ReadRecord(
             passage_id=passage.id,
             arrival=self._arrivals.pop(passage.id),
-            departure=self._instant(passage.departure_ns or passage.arrival_ns),
+            departure=self._books.instant(passage.departure_ns or passage.arrival_ns),
             ending=passage.ending or Ending.LEFT,
             restarted=passage.restarted,
-            clock=self._clock_quality(),
+            clock=self._books.clock_quality(),
             reading=reading,
             direction=passage.direction,
             speed_kmh=passage.speed_kmh,
@@ -330,9 +329,9 @@ class Daemon:
         except RecordInvalid as error:
             logs.error(log, error)
             self._record(replace(record, reading=PlateReading(text=None, no_read=NoRead.UNSURE)))
-            self._fault("reader", error.code, active=True)
+            self._books.fault("reader", error.code, active=True)
         else:
-            self._fault("reader", "", active=False)
+            self._books.fault("reader", "", active=False)
 
     def _record(self, record: ReadRecord) -> None:
         self._outbox.append(record)
@@ -356,7 +355,7 @@ class Daemon:
         """Sign the interval that the lane was down, and what it runs with."""
         self._health.set(confinement=dict(self._confinement.facts()))
         now = self._clock.read()
-        facts: list[tuple[str, str | int]] = [
+        facts: list[Fact] = [
             ("software", SOFTWARE),
             ("model", self._plates.model_id),
             ("down_to", now.utc_ns),
@@ -364,33 +363,14 @@ class Daemon:
         ]
         if self._outbox.last_alive_ns is not None:
             facts.insert(2, ("down_from", self._outbox.last_alive_ns))
-        self._audit("boot", *facts)
+        self._books.audit("boot", *facts)
         if self._model_fault is not None:
             logs.error(log, self._model_fault)
-            self._fault("model", self._model_fault.code, active=True)
+            self._books.fault("model", self._model_fault.code, active=True)
         configured = hashlib.sha256(self._config.model_dump_json().encode()).hexdigest()[:32]
         before = self._outbox.noted("configuration")
-        if before in (None, configured) or self._audit("config", ("from", before), ("to", configured)):
+        if before in (None, configured) or self._books.audit("config", ("from", before), ("to", configured)):
             self._outbox.note({"configuration": configured})  # only now: whoever is killed before says it the next time
-
-    def _fault(self, source: str, code: str, *, active: bool) -> None:
-        if self._health.fault(source, code if active else None):
-            self._health.count("fault_changes")
-            self._faults.changed(source, code, active=active)
-            self._tell_faults()
-
-    def _tell_faults(self, *, everything: bool = False) -> None:
-        for told in self._faults.due(time.monotonic(), everything=everything):
-            level = logging.WARNING if told.active else logging.INFO
-            word = "began" if told.active else "over"
-            logs.event(log, level, "fault", word, source=told.source, what=told.what, changes=told.changes)
-            self._write_fault(told)
-            self._publisher.announce()
-
-    def _write_fault(self, told: Told) -> None:
-        facts = ("source", told.source), ("what", told.what), ("active", int(told.active))
-        if not self._audit("fault", *facts, *([("changes", told.changes)] if told.changes > 1 else [])):
-            self._faults.unwritten(told)
 
     def _follow(self, standing: Standing) -> None:
         """Go by what the owner says now. Runs in the trust stage's thread."""
@@ -399,13 +379,13 @@ class Daemon:
             self._outbox.use(standing.sealer)
             readers = len(standing.sealer.recipients)
             signer = standing.sealer.signer.public.fingerprint
-            self._audit("trust", ("policy", standing.version), ("readers", readers), ("signer", signer))
+            self._books.audit("trust", ("policy", standing.version), ("readers", readers), ("signer", signer))
         self._publisher.follow(standing.collectors, standing.certificate_file, standing.request)
         self._health.set(policy=standing.version)
         if standing.model_folder != before.model_folder:
             logs.event(log, logging.WARNING, "restart", "the owner named other models")
             self._stop.set()
-        self._fault("trust", standing.fault or "", active=standing.fault is not None)
+        self._books.fault("trust", standing.fault or "", active=standing.fault is not None)
 
     def _camera_changed(self, state: CameraState) -> None:
         """Runs in the camera's thread."""
@@ -413,35 +393,7 @@ class Daemon:
         if state.error is not None:
             logs.error(log, state.error, logging.WARNING)
         self._health.set(camera="ok" if state.live else "silent")
-        self._fault("camera", "" if state.error is None else state.error.code, active=not state.live)
-
-    def _audit(self, event: str, *facts: tuple[str, str | int]) -> bool:
-        """Whether there was room for it in the outbox."""
-        at = self._clock.read()
-        said = AuditRecord(event, Instant(at.utc_ns, at.monotonic_ns), self._clock_quality(), facts)
-        return self._keep(said) is not None
-
-    def _checkpoint(self) -> None:
-        """One that waits says all that another would: while nobody confirms, the room is for reads."""
-        if self._checkpointed is None or not self._outbox.waits(self._checkpointed):
-            at = self._instant(time.monotonic_ns())
-            self._checkpointed = self._keep(CheckpointRecord(at, self._clock_quality(), self._outbox.depth))
-
-    def _keep(self, said: AuditRecord | CheckpointRecord) -> int | None:
-        """Append what is no read, and return its number. No room for it is a fault and None; the lane reads on."""
-        try:
-            _, seq = self._outbox.append(said)
-        except OutboxFull as error:
-            if self._health.fault("outbox", error.code):
-                self._health.count("fault_changes")
-                logs.error(log, error)
-                self._publisher.announce()
-            return None
-        self._publisher.wake()
-        self._fault("outbox", OutboxFull.code, active=False)
-        for told in self._faults.to_write():
-            self._write_fault(told)
-        return seq
+        self._books.fault("camera", "" if state.error is None else state.error.code, active=not state.live)
 
     def _watch(self) -> None:
         """Feed the watchdog while every stage makes progress; leave at once when one does not."""
@@ -449,9 +401,9 @@ class Daemon:
         if stuck:
             raise StageStuck(f"no progress: {', '.join(stuck)}")
         notify.alive()
-        self._tell_faults()
+        self._books.tell_faults()
         if step_ns := self._clock.step_ns():
-            self._audit("clock-step", ("by_ms", round(step_ns / 1e6)))
+            self._books.audit("clock-step", ("by_ms", round(step_ns / 1e6)))
         self._health.set(
             loop="lost" if self._machine.state is State.BLIND else "ok",
             outbox=self._outbox.depth,
@@ -470,14 +422,6 @@ class Daemon:
             return self._plates.read_frame(_cropped(picture, self._config.reading.roi))
         finally:
             self._decoder.wipe()
-
-    def _instant(self, monotonic_ns: int) -> Instant:
-        now = self._clock.read()
-        return Instant(now.utc_ns - (now.monotonic_ns - monotonic_ns), monotonic_ns)
-
-    def _clock_quality(self) -> ClockQuality:
-        now = self._clock.read()
-        return ClockQuality(now.synchronised, now.bound_ms, now.source)
 
 
 class _Every:

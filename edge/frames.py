@@ -9,6 +9,7 @@ from drivers.camera.base import Encoding, FrameInfo
 from drivers.camera.jpeg import jpeg_size, scans
 from edge.capture import FrameLease
 from edge.errors import FrameDamaged, FrameTooLarge, clean
+from edge.record import MOST_PX
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 24_000_000
 """A larger picture is not decoded."""
-LEAST_SIDE, MOST_SIDE = 64, 10_000
+LEAST_SIDE, MOST_SIDE = 64, MOST_PX
 """Height and width of a picture, px: whatever is between them can be read, or at least looked at."""
 MAX_SCANS = 50
 """A progressive JPEG has about ten, and a decoder goes through all of a picture for each."""

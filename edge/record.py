@@ -11,6 +11,9 @@ from edge import cbor
 from edge.errors import RecordInvalid, RecordMalformed
 from edge.schema import Codec, blob, either, flag, many, member, optional, pair, real, row, shape, text, whole
 
+MOST_PX = 10_000
+"""More than this no record says of a plate's height, and no frame has."""
+
 
 class PlateText(str):
     """The characters of a plate (0-9 A-Z). Its repr is masked, so that no stray log line or traceback shows it."""
@@ -251,7 +254,7 @@ _plate = text("[0-9A-Z]{1,16}", PlateText)
 _word: Codec[str] = text("[a-z0-9][a-z0-9._-]{0,31}")
 _line: Codec[str] = text("[ -~]{0,128}")
 _share = real(1, per_unit=10_000)
-_pixels = real(10_000, per_unit=10)
+_pixels = real(MOST_PX, per_unit=10)
 _frames = whole(0, 65_535)
 _instant = row(Instant, utc_ns=whole(0, _INT64), monotonic_ns=whole(0, _INT64))
 _clock = row(ClockQuality, synchronised=flag(), bound_ms=real(1e9, per_unit=1000), source=text("[ -~]{0,32}"))

@@ -19,7 +19,7 @@ from edge.reading.look import Look, look, look_closer
 from edge.reading.ocr import Characters, Ocr, character_confidence
 from edge.reading.rectify import plate_height, to_grey
 from edge.reading.region import fitting
-from edge.record import Alternative, NoRead, PlateText, Quality
+from edge.record import MOST_PX, Alternative, NoRead, PlateText, Quality
 
 MAX_READ = 4
 """Candidates of one frame that are read."""
@@ -33,8 +33,6 @@ LEAST_CONFIDENCE = 0.05
 """A text that is less probable is no text."""
 TOO_SMALL_PX = 14.0
 """Height of a plate below which characters are fewer than nine pixels high."""
-MOST_PX = 10_000.0
-"""More than this no record says of a plate's height, and no frame has."""
 BLOOMED_SHARE = 0.25
 BLURRED = 0.12
 TOO_DARK = 14.0
@@ -225,7 +223,7 @@ def _quality(grey: NDArray[np.uint8], quad: NDArray[np.float32], brightness: flo
     low, high = _level(grey, 0.05), _level(grey, 0.95)
     steps = cv2.absdiff(grey[:, 1:], grey[:, :-1])
     return Quality(
-        plate_height_px=min(plate_height(quad), MOST_PX),
+        plate_height_px=min(plate_height(quad), float(MOST_PX)),
         sharpness=min(1.0, _level(np.asarray(steps, np.uint8), 0.98) / max(high - low, 8)),
         clipped_share=cv2.countNonZero(cv2.inRange(grey, (250,), (255,))) / grey.size,
         brightness=brightness,

@@ -530,9 +530,9 @@ def test_who_signs_freshness_alone_hears_in_time_that_the_policy_ends(
 ) -> None:
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=280)
     assert "the policy itself ends" not in authority("sign", owner.folder, "--fresh")
-    monkeypatch.setattr("central.authority._now", lambda: later)
+    monkeypatch.setattr("central.options.utc_now", lambda: later)
     assert "the policy itself ends" not in authority("sign", owner.folder, "--fresh")
-    monkeypatch.setattr("central.authority._now", lambda: later + datetime.timedelta(days=40))
+    monkeypatch.setattr("central.options.utc_now", lambda: later + datetime.timedelta(days=40))
     assert "the policy itself ends" in authority("sign", owner.folder, "--fresh")
 
 

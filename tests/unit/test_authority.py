@@ -210,7 +210,7 @@ def test_a_root_that_ends_soon_is_told_by_whatever_runs_often(
     commands = ["status"], ["sign", "--fresh"], ["sign"]
     assert not any(told(*words) for words in commands)
     soon = signed.root_until - datetime.timedelta(days=59)
-    monkeypatch.setattr("central.authority._now", lambda: soon)
+    monkeypatch.setattr("central.options.utc_now", lambda: soon)
     assert all(told(*words) for words in commands)
 
 

@@ -14,10 +14,11 @@ from drivers.loop.asked import ATTEMPTS, LineSettings
 from drivers.loop.base import LoopEvent, LoopEventKind
 from drivers.loop.wire import WRITE_TIMEOUT_S
 from drivers.settings import DriverSettings
+from edge.books import Books
 from edge.capture import CAPTURE_TIMEOUT_S
 from edge.daemon import SPENT_NOTE, STAGE_PATIENCE_S, STUCK_NOTE, Daemon
 from edge.errors import OutboxFull, StageStuck
-from edge.faults import BURST, FaultTeller
+from edge.faults import BURST
 from edge.health import Health
 from edge.passage import FaultChanged, FaultKind, Passage, PassageMachine, PassageSettings
 from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateReading, PlateText, ReadRecord, encode
@@ -51,17 +52,17 @@ def kept() -> Kept:
 
 @pytest.fixture
 def daemon(kept: Kept) -> Daemon:
-    daemon = Daemon.__new__(Daemon)
+    daemon, publisher = Daemon.__new__(Daemon), SimpleNamespace(wake=lambda: None, announce=lambda: None)
+    health, clock = Health(), Clock()
     vars(daemon).update(
         _outbox=kept,
-        _publisher=SimpleNamespace(wake=lambda: None, announce=lambda: None),
-        _health=Health(),
-        _faults=FaultTeller(),
-        _clock=Clock(),
+        _publisher=publisher,
+        _health=health,
+        _clock=clock,
+        _books=Books(kept, publisher, health, clock),  # type: ignore[arg-type]
         _plates=SimpleNamespace(model_id="model"),
         _arrivals={VISIT.id: Instant(1, 1)},
         _recent=deque(),
-        _checkpointed=None,
     )
     return daemon
 
@@ -85,10 +86,10 @@ def test_a_fault_that_chatters_fills_no_outbox_and_its_last_state_is_told_all_th
     daemon: Daemon, kept: Kept
 ) -> None:
     for n in range(1001):
-        daemon._fault("loop-0-detector", "detector", active=n % 2 == 0)
+        daemon._books.fault("loop-0-detector", "detector", active=n % 2 == 0)
     assert len(kept) == BURST
     assert daemon._health.state()["counts"]["fault_changes"] == 1001
-    daemon._tell_faults(everything=True)
+    daemon._books.tell_faults(everything=True)
     assert isinstance(last := kept[-1], AuditRecord)
     assert dict(last.facts) == {"source": "loop-0-detector", "what": "detector", "active": 1, "changes": 1001 - BURST}
 
@@ -112,7 +113,7 @@ def test_loops_whose_occupancy_had_its_record_are_noted_for_the_next_process_bef
     daemon: Daemon, kept: Kept
 ) -> None:
     done: list[object] = []
-    vars(daemon)["_fault"] = lambda source, what, active: done.append(f"fault {source} {active:d}")
+    vars(daemon._books)["fault"] = lambda source, what, active: done.append(f"fault {source} {active:d}")
     vars(kept)["note"] = lambda values: done.append((values[SPENT_NOTE], values[STUCK_NOTE]))
     vars(kept)["open_visit"] = lambda *_: done.append(("opened",))
     visits = SimpleNamespace(
@@ -153,25 +154,25 @@ def test_a_call_that_chatters_under_a_fault_is_noted_no_oftener_than_that_the_pr
 
 def test_a_fault_that_could_not_be_written_down_is_written_once_there_is_room(daemon: Daemon, kept: Kept) -> None:
     kept.full = True
-    daemon._checkpoint()
-    daemon._fault("camera", "CAM-02", active=True)
-    daemon._fault("camera", "CAM-02", active=False)
-    daemon._fault("trust", "TRUST-01", active=True)
+    daemon._books.checkpoint()
+    daemon._books.fault("camera", "CAM-02", active=True)
+    daemon._books.fault("camera", "CAM-02", active=False)
+    daemon._books.fault("trust", "TRUST-01", active=True)
     assert (daemon._health.state()["counts"], len(kept)) == ({"fault_changes": 4}, 0)
     kept.full = False
-    daemon._checkpoint()
+    daemon._books.checkpoint()
     assert [dict(record.facts) for record in kept if isinstance(record, AuditRecord)] == [
         {"source": "outbox", "what": "OUT-01", "active": 0},
         {"source": "camera", "what": "CAM-02", "active": 0, "changes": 2},
         {"source": "trust", "what": "TRUST-01", "active": 1},
     ]
-    daemon._checkpoint()
+    daemon._books.checkpoint()
     assert len(kept) == 5
 
 
 def test_what_is_held_back_of_a_fault_is_told_when_a_stage_hangs(daemon: Daemon, kept: Kept) -> None:
     for n in range(BURST + 1):
-        daemon._fault("camera", "CAM-02", active=n % 2 == 0)
+        daemon._books.fault("camera", "CAM-02", active=n % 2 == 0)
     daemon._health.stage("camera", lambda: -1.0)
     machine, config = PassageMachine(PassageSettings(), new_id=bytes), SimpleNamespace(checkpoint_s=60)
     vars(daemon).update(

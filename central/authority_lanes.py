@@ -1,0 +1,122 @@
+"""`sealane authority`, the commands on lanes: enrol their boxes, have their keys rotated and certificates renewed."""
+
+import datetime
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from central import options
+from central.enrolments import Enrolments
+from central.repository import Repository
+from edge import enrolment
+from edge.errors import AuthorityError, AuthorityUnknown, KeyFileMissing, RequestInvalid
+
+app = typer.Typer()
+
+RENEW_DAYS = 60
+
+
+@app.command()
+def add_lane(
+    folder: options.AuthorityFolder,
+    request: Annotated[Path, typer.Argument(help="The request that `sealane enrol` wrote.")],
+    confirmed: Annotated[
+        str | None, typer.Option("--fingerprint", help="As the box showed it; asked for if not given.")
+    ] = None,
+    new_epoch: Annotated[
+        str | None, typer.Option(help="Announce an epoch (16 hex digits) that begins without a link.")
+    ] = None,
+) -> None:
+    """Countersign a box's request: its key goes into the draft, its TLS certificate into the repository.
+
+    The fingerprint must be that which the box shows, unless the lane was told to rotate and its newest key vouches.
+    Writes NAME.enrolled, the folder to carry back to the box.
+    """
+    enrolments, now = Enrolments(Repository(folder)), options.utc_now()
+    data, epoch = _read(request), None if new_epoch is None else _epoch(new_epoch)
+    asked = enrolment.parse(data)
+    if not enrolments.vouched(asked, now):
+        shown = confirmed or typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
+        if options.fingerprint_digits(shown) != options.fingerprint_digits(asked.fingerprint):
+            raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
+    enrolments.enrol(asked, data, now, epoch)
+    typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
+    typer.echo(f"{enrolments.reply(asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
+
+
+@app.command()
+def rotate_lane(folder: options.AuthorityFolder, lane: Annotated[str, typer.Argument(help="The lane.")]) -> None:
+    """Tell a lane to make itself a new signing key; `accept-requests` then takes what it asks for."""
+    Enrolments(Repository(folder)).rotate(lane)
+    typer.echo(f"{lane} will be told to make a new key")
+
+
+@app.command()
+def accept_requests(
+    folder: options.AuthorityFolder,
+    broker: options.BrokerAddress,
+    ca: options.CaFile,
+    certificate: options.CertificateFile,
+    key: options.KeyFile,
+    listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
+) -> None:
+    """Take up the requests of lanes that were told to rotate, if the key they have vouches for the new one."""
+    from edge.mqtt import Message, Session, lane_filter
+
+    enrolments = Enrolments(Repository(folder))
+    session = Session(
+        options.broker(broker, ca, certificate, key), options.own_name(certificate), resume=False, expiry_s=0
+    )
+    session.connect()
+    session.subscribe([lane_filter("request")])
+    end = time.monotonic() + listen_s
+    while (left_s := end - time.monotonic()) > 0:
+        for event in session.wait(left_s):
+            if isinstance(event, Message) and event.payload:
+                try:
+                    asked = enrolments.take_up(event.payload, options.utc_now())
+                except AuthorityError as error:  # one lane's must not stand in the way of another's
+                    typer.echo(f"{error}. {error.hint}", err=True)
+                    continue
+                if asked is not None:
+                    typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
+    session.close()
+
+
+@app.command()
+def announce_epoch(
+    folder: options.AuthorityFolder,
+    lane: Annotated[str, typer.Argument(help="The lane.")],
+    epoch: Annotated[str, typer.Argument(help="16 hex digits, as the alarm shows them.")],
+    take_back: Annotated[bool, typer.Option("--take-back", help="It was announced by mistake.")] = False,
+) -> None:
+    """Say that a lane rightly began anew without a link, for example with a new card."""
+    Enrolments(Repository(folder)).announce(lane, _epoch(epoch), take_back=take_back)
+    typer.echo(f"epoch {_epoch(epoch)} of {lane} is {'taken out of' if take_back else 'in'} the draft")
+
+
+@app.command()
+def renew(
+    folder: options.AuthorityFolder,
+    days: Annotated[int, typer.Option(help="Renew what expires within this many days.")] = RENEW_DAYS,
+) -> None:
+    """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
+    for lane in Enrolments(Repository(folder)).renew(options.utc_now(), datetime.timedelta(days=days)):
+        typer.echo(f"{lane}: a new certificate")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise KeyFileMissing(f"cannot read {path}: {error.strerror}") from error
+
+
+def _epoch(text: str) -> str:
+    """An epoch in hex, as it is written everywhere. AuthorityUnknown if it is none."""
+    if re.fullmatch("[0-9a-f]{16}", text.lower()) is None:
+        raise AuthorityUnknown("an epoch has 16 hex digits")
+    return text.lower()
