@@ -40,7 +40,7 @@ def main(
     limit: Annotated[int, typer.Option(help="Most pictures of a set; 0 for all.")] = 0,
     sheet: Annotated[
         Path | None,
-        typer.Option(help="Write our false plates here, to see which are only unlabelled (not for sharing)."),
+        typer.Option(help="Write our false and missed plates here, to see which labels are wrong (not for sharing)."),
     ] = None,
 ) -> None:
     """Exact, folded, detection, time, memory: one table, and JSON."""
@@ -69,6 +69,8 @@ def main(
     if sheet:
         _sheet(results, sheet)
 
+
+GREEN, RED = (0, 200, 0), (0, 0, 255)
 
 Result = tuple[Picture, dict[str, Any], dict[str, Any]]
 
@@ -122,15 +124,26 @@ def _figures(results: list[Result]) -> dict[str, Any]:
 
 
 def _sheet(results: list[Result], file: Path) -> None:
+    """Every false plate and every missed one; in green what is labelled, in red what was found."""
     cells = []
     for picture, answer, _ in results:
-        for plate in score.false_plates(picture, answer["plates"]):
+        plates = answer["plates"]
+        missed = [
+            label.box
+            for label, own in zip(picture.plates, score.ours(picture, plates), strict=True)
+            if own.wide and not own.found
+        ]
+        shown = [(box, "missed") for box in missed]
+        shown += [(p["box"], f"{p['score']:.2f} {p['text']}") for p in score.false_plates(picture, plates)]
+        for box, words in shown:
             image = np.asarray(cv2.imread(str(picture.path)), np.uint8)
-            x0, y0, x1, y1 = plate["box"]
-            reach = 0.5 * (x1 - x0)
-            rows = slice(max(int(y0 - reach), 0), max(int(y1 + reach), 1))
-            columns = slice(max(int(x0 - reach), 0), max(int(x1 + reach), 1))
-            cells.append((image[rows, columns], f"{picture.source} {plate['score']:.2f} {plate['text']}"))
+            for colour, boxes in (GREEN, [label.box for label in picture.plates]), (RED, [p["box"] for p in plates]):
+                for x0, y0, x1, y1 in boxes:
+                    cv2.rectangle(image, (int(x0), int(y0)), (int(x1), int(y1)), colour, max(1, round(x1 - x0) // 60))
+            reach = 0.5 * (box[2] - box[0])
+            rows = slice(max(int(box[1] - reach), 0), max(int(box[3] + reach), 1))
+            columns = slice(max(int(box[0] - reach), 0), max(int(box[2] + reach), 1))
+            cells.append((image[rows, columns], f"{picture.source} {words}"))
     cv2.imwrite(str(file), tiled(cells, 8))
 
 
