@@ -14,7 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edge import cbor
+from drivers.loop.modbus import crc16
+from edge import cbor, enrolment
+from edge.seal.signer import FileSigner
+from tests.sealing import signing_key
 
 IN_BYTES = 0.4
 """Share of the mutations that are left to the fuzzer's own."""
@@ -152,6 +155,13 @@ def _captured(data: bytes) -> list[list[Any]]:
     return [[before, bytes.fromhex(payload.decode())] for before, _, payload in lines]
 
 
+def _self_signed(fields: dict[str, Any]) -> bytes:
+    """A request to enrol that the key in it signs, as whoever makes one can."""
+    wire = enrolment._Wire.model_validate(fields)
+    signature = FileSigner(signing_key()).sign(wire.signed_bytes())
+    return wire.model_copy(update={"signature": signature.hex()}).model_dump_json().encode()
+
+
 CBOR = Form(lambda data: cbor.decode(data, deterministic=False), cbor.encode)
 JSON = Form(json.loads, lambda value: json.dumps(value).encode())
 TOML = Form(lambda data: tomllib.loads(data.decode()), _toml_document)
@@ -159,6 +169,8 @@ PEM = Form(bytes.decode, str.encode)
 PREFIXED = Form(lambda data: [data[:1], data[1:]], b"".join)
 """One byte that says what follows."""
 PREFIXED_JSON = Form(lambda data: [data[:1], json.loads(data[1:])], lambda pair: pair[0] + json.dumps(pair[1]).encode())
+ENROLMENT = Form(json.loads, _self_signed)
+MODBUS = Form(lambda data: [data[:-2]], lambda frame: frame[0] + crc16(frame[0]))
 CAPTURE = Form(
     _captured, lambda lines: b"".join(b"%b %b\n" % (before, payload.hex().encode()) for before, payload in lines)
 )

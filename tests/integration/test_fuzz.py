@@ -25,6 +25,11 @@ def test_nothing_but_our_own_errors_comes_out_of_any_parser() -> None:
     assert done.stdout.count("nothing broke it") >= 17
 
 
+def test_no_parser_is_known_before_the_fuzzer_can_look_into_it() -> None:
+    code = "import sys, tests.campaign.fuzz as f; print({m.split('.')[0] for m in sys.modules} & {*f.INSTRUMENTED})"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "set()"
+
+
 def test_the_campaign_finds_a_mistake_that_is_there() -> None:
     done = fuzz("on-purpose")
     assert done.returncode != 0
