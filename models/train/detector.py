@@ -52,7 +52,7 @@ CANVASES = ((448, 320), (512, 384), (576, 448))
 """What training sees, at the deployed scale: small ones are cheap, the largest has room for plates of any width."""
 BATCH_PIXELS = 5 * 448 * 320
 BACKDROPS = 400
-RENDERED, SIGNS = 8000, 6000
+RENDERED, SIGNS = 8000, 10000
 """Distinct rendered plates that scenes are made of, and distinct signs."""
 FINISH, FINISH_UNTOUCHED = 0.6, 0.75
 """From this share of the training on, so large a share of the photographs is left as it is: pasted plates teach corners

@@ -85,16 +85,20 @@ def render_textures(count: int, seed: int) -> Iterator[Grey]:
 
 
 def render_signs(count: int, seed: int) -> Iterator[Grey]:
-    """Signs, drawn alike: what is no plate, and might be taken for one."""
+    """Signs, drawn alike: what is no plate, and might be taken for one. (2, h, w): grey, and where the sign is."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        yield _texture(rng, render_sign(rng))
+        sign = render_sign(rng)
+        yield np.stack([_texture(rng, sign), _halved(sign.alpha)])
 
 
 def _texture(rng: np.random.Generator, plate: RenderedPlate) -> Grey:
     image = weather(rng, plate.image) if rng.random() < 0.5 else plate.image
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    return np.asarray(cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+    return _halved(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8))
+
+
+def _halved(image: Grey) -> Grey:
+    return np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def drawn_backdrops(count: int, seed: int) -> Iterator[Scene]:

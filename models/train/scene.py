@@ -39,7 +39,7 @@ class Composer:
     """Endless training samples of one size.
 
     scenes: photographs with plates, or none; negatives: pictures without; textures: flat plates (grey, tight); signs:
-    what is pasted as plates are, and is none.
+    what is pasted as plates are, and is none (2, h, w): grey, and where the sign is.
     untouched: the share of photographs that keep their own plates and get no others.
     """
 
@@ -99,8 +99,8 @@ class Composer:
         if not untouched and self._signs:
             placed = quads
             for _ in range(int(rng.integers(0, MOST_SIGNS + 1))):
-                sign = self._signs[int(rng.integers(len(self._signs)))]
-                added = self._add(image, sign, placed, ignored, infrared=False, smallest=SMALLEST_SIGN)
+                sign, alpha = self._signs[int(rng.integers(len(self._signs)))]
+                added = self._add(image, sign, placed, ignored, infrared=False, smallest=SMALLEST_SIGN, alpha=alpha)
                 if added is not None:
                     placed = np.concatenate([placed, added[None]])
         return Sample(self._degrade(image), quads, cornered, ignored)
@@ -158,7 +158,15 @@ class Composer:
         return new
 
     def _add(
-        self, image: Grey, texture: Grey, quads: Floats, ignored: Floats, *, infrared: bool, smallest: float
+        self,
+        image: Grey,
+        texture: Grey,
+        quads: Floats,
+        ignored: Floats,
+        *,
+        infrared: bool,
+        smallest: float,
+        alpha: Grey | None = None,
     ) -> Floats | None:
         """Pastes a plate or a sign somewhere free; None if the place drawn is taken."""
         rng = self._rng
@@ -179,7 +187,7 @@ class Composer:
                 return None
         if rng.random() < 0.6:
             self._surround(image, quad)
-        self._paste(image, texture, quad, infrared)
+        self._paste(image, texture, quad, infrared, alpha)
         return quad
 
     def _surround(self, image: Grey, quad: Floats) -> None:
@@ -190,7 +198,7 @@ class Composer:
         colour = float(rng.choice([rng.uniform(5, 60), rng.uniform(0, 255)]))
         cv2.fillConvexPoly(image, np.asarray(outer, np.int32), colour, cv2.LINE_AA)
 
-    def _paste(self, image: Grey, texture: Grey, quad: Floats, infrared: bool) -> None:
+    def _paste(self, image: Grey, texture: Grey, quad: Floats, infrared: bool, alpha: Grey | None = None) -> None:
         rng = self._rng
         height, width = image.shape
         x0, y0, x1, y1 = _bounds(quad)
@@ -200,9 +208,11 @@ class Composer:
             return
         target = max(float(np.linalg.norm(quad[1] - quad[0])), 4.0)
         shrink = target / texture.shape[1]
+        there = np.full_like(texture, 255) if alpha is None else alpha
         if shrink < 0.8 and min(texture.shape) * shrink >= 2:
             shrunk = cv2.resize(texture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
             texture = np.asarray(shrunk, np.uint8)
+            there = np.asarray(cv2.resize(there, texture.shape[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         th, tw = texture.shape
         edge = np.array([[0, 0], [tw, 0], [tw, th], [0, th]], np.float32)
         perspective = cv2.getPerspectiveTransform(edge, quad - np.array([left, top], np.float32))
@@ -219,7 +229,7 @@ class Composer:
             edge_at = int(rng.integers(0, tw))
             flat[:, :edge_at] *= rng.uniform(0.3, 0.8)
         warped = cv2.warpPerspective(flat, perspective, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        mask = cv2.warpPerspective(np.ones((th, tw), np.float32), perspective, size, flags=cv2.INTER_LINEAR)
+        mask = cv2.warpPerspective(there, perspective, size, flags=cv2.INTER_LINEAR) / np.float32(255)
         region = image[top:bottom, left:right]
         region[:] = np.clip(region * (1 - mask) + warped * mask, 0, 255).astype(np.uint8)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -116,14 +117,27 @@ def test_signs_of_a_pool_are_no_plates_and_teach_no_text(tmp_path: Path, monkeyp
 def test_signs_are_pasted_into_scenes_and_are_no_plates_there(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = np.zeros((0, 4), np.float32)
     night = material.Scene(np.zeros((320, 448), np.uint8), nothing, nothing, "", "")
-    board = np.full((40, 100), 255, np.uint8)
+    board, letters = np.full((2, 40, 100), 255, np.uint8)
+    letters[:, 10:90] = 0
     pasted = []
-    monkeypatch.setattr(scene.Composer, "_paste", lambda _, __, texture, *___: pasted.append(texture))
-    composer = scene.Composer([], [night], [], [board], np.random.default_rng(1))
+    paste = scene.Composer._paste
+
+    def pasting(*given: Any) -> None:
+        pasted.append(given[2])
+        paste(*given)
+
+    monkeypatch.setattr(scene.Composer, "_paste", pasting)
+    monkeypatch.setattr(scene.Composer, "_surround", lambda *_: None)
+    monkeypatch.setattr(scene.Composer, "_degrade", lambda _, image: image)
+    monkeypatch.setattr(scene, "PAD", 0)
+    composer = scene.Composer([], [night], [], [np.stack([board, letters])], np.random.default_rng(1))
     samples = [composer.sample(448, 320) for _ in range(10)]
     assert not any(len(sample.quads) for sample in samples)
     assert len(pasted) > 5
-    assert all(texture is board for texture in pasted)
+    assert all((texture == board).all() for texture in pasted)
+    lit = sum(np.count_nonzero(sample.image) for sample in samples)
+    solid = scene.Composer([], [night], [], [np.stack([board, board])], np.random.default_rng(1))
+    assert 0 < lit < 0.4 * sum(np.count_nonzero(solid.sample(448, 320).image) for _ in range(10))
 
 
 def test_rows_nobody_transcribed_are_kept_apart(labelled: Path) -> None:

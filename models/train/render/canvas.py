@@ -112,24 +112,29 @@ class Canvas:
     def words(
         self, face: str, text: str, box: tuple[float, float, float, float], colour: Rgb, *, tracking: int = 0
     ) -> None:
-        """Running text, as large as fits the box without more than a fifth of distortion, centred in it.
+        """Running text, laid in the box.
 
         Where it holds `name`, its letters are noted. tracking: see faces.line.
         """
-        x, y, w, h = box
-        mask = faces.line(face, text, tracking)
-        height = min(h, w / mask.shape[1] * mask.shape[0] * 1.2)
-        width = min(mask.shape[1] * height / mask.shape[0], w)
-        if height < 3 or width < 3:
-            return
-        small = scaled(mask, width, height)
-        left, top = x + (w - width) / 2, y + (h - height) / 2
-        self.blend(small, round(left), round(top), colour)
+        left, top, width, height = self.lay(faces.line(face, text, tracking), box, colour)
         start = text.upper().find(self.name.upper()) if self.name else -1
         if start >= 0:
             for i, at in list(enumerate(faces.centres(face, text, tracking)))[start : start + len(self.name)]:
                 if "A" <= (letter := text[i].upper()) <= "Z":
                     self.spelt.append((letter, (left + at * width) / self.w, (top + height / 2) / self.h))
+
+    def lay(
+        self, mask: NDArray[np.uint8], box: tuple[float, float, float, float], colour: Rgb
+    ) -> tuple[float, float, float, float]:
+        """A colour through a mask, as large as fits the box without more than a fifth of distortion, in its middle;
+        where that is. What would be smaller than 3 mm is left out."""
+        x, y, w, h = box
+        height = min(h, w / mask.shape[1] * mask.shape[0] * 1.2)
+        width = min(mask.shape[1] * height / mask.shape[0], w)
+        left, top = x + (w - width) / 2, y + (h - height) / 2
+        if height >= 3 and width >= 3:
+            self.blend(scaled(mask, width, height), round(left), round(top), colour)
+        return left, top, width, height
 
     def character(
         self, face: str, char: str, box: tuple[float, float, float, float], colour: Rgb, relief: float

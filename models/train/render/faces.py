@@ -46,6 +46,19 @@ _PACKAGED_FACES = {
     "dancing": ("fontpkg_dancing_script", "DancingScript[wght].ttf"),
     "zilla": ("fontpkg_zilla_slab", "ZillaSlab-Bold.ttf"),
     "merriweather": ("fontpkg_merriweather", "Merriweather[opsz,wdth,wght].ttf"),
+    # on signs only
+    "alfa": ("fontpkg_alfa_slab_one", "AlfaSlabOne-Regular.ttf"),
+    "anton": ("fontpkg_anton", "Anton-Regular.ttf"),
+    "archivo": ("fontpkg_archivo_black", "ArchivoBlack-Regular.ttf"),
+    "black-ops": ("fontpkg_black_ops_one", "BlackOpsOne-Regular.ttf"),
+    "bungee": ("fontpkg_bungee", "Bungee-Regular.ttf"),
+    "cinzel": ("fontpkg_cinzel", "Cinzel[wght].ttf"),
+    "luckiest": ("fontpkg_luckiest_guy", "LuckiestGuy-Regular.ttf"),
+    "marker": ("fontpkg_permanent_marker", "PermanentMarker-Regular.ttf"),
+    "montserrat": ("fontpkg_montserrat", "Montserrat[wght].ttf"),
+    "playfair": ("fontpkg_playfair_display", "PlayfairDisplay[wght].ttf"),
+    "righteous": ("fontpkg_righteous", "Righteous-Regular.ttf"),
+    "titan": ("fontpkg_titan_one", "TitanOne-Regular.ttf"),
 }
 FACES: tuple[str, ...] = ("fe", *_DEBIAN_FACES, *_PACKAGED_FACES)
 

@@ -5,6 +5,8 @@ Detector and reader know the signs of a few thousand photographs by heart; these
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -13,6 +15,8 @@ from models.train.render.canvas import Canvas, RenderedPlate, Rgb
 
 SIGN = "sign"
 """The style of what is no plate."""
+LETTERING, OVAL = 0.25, 0.1
+"""Shares of the signs that are letters without a ground, and that are oval."""
 
 _SAID = """
     POLICE POLICIA POLIZEI POLIZIA SHERIFF TAXI SCHOOL BUS AMBULANCE FIRE RESCUE STOP EXIT PARKING PARK HERE SALE PIZZA
@@ -32,19 +36,29 @@ _NUMBERS = (
 def render_sign(rng: np.random.Generator) -> RenderedPlate:
     """A sign, edge to edge; its text is empty, for there is nothing to read."""
     canvas = Canvas(int(np.exp(rng.uniform(np.log(110), np.log(520)))), int(rng.uniform(80, 160)))
+    outline = rng.random()
     ground = _colour(rng)
     canvas.gradient([ground, _shifted(rng, ground, 25 if rng.random() < 0.7 else 90)], sideways=rng.random() < 0.4)
-    ink = _colour(rng)
-    while abs(_grey(ink) - _grey(ground)) < 50:
-        ink = _colour(rng)
+    ink = _ink(rng, ground)
+    bare = canvas.image.copy()
     if rng.random() < 0.15:
         _pattern(rng, canvas, ink)
     else:
         _lines(rng, canvas, ink, ground)
-    if rng.random() < 0.35:
+    drawn = np.abs(canvas.image - bare).max(axis=2) > 20
+    if rng.random() < 0.35 and outline > LETTERING + OVAL:
         canvas.border(rng.uniform(1, 8), rng.uniform(1.5, 8), ink, rng.uniform(2, 30))
     canvas.lit(rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.0))
-    return canvas.done(SIGN, "", radius=rng.uniform(0, 20))
+    sign = canvas.done(SIGN, "", radius=rng.uniform(0, 20))
+    if outline < LETTERING and drawn.any():
+        grown = cv2.dilate(drawn.astype(np.uint8) * 255, np.ones((3, 3), np.uint8), iterations=int(rng.integers(0, 3)))
+        return replace(sign, alpha=np.asarray(grown, np.uint8))
+    if outline < LETTERING + OVAL:
+        oval = np.zeros((canvas.h, canvas.w), np.uint8)
+        half = canvas.w // 2, canvas.h // 2
+        cv2.ellipse(oval, half, half, 0, 0, 360, 255, -1, cv2.LINE_AA)
+        return replace(sign, alpha=oval)
+    return sign
 
 
 def _lines(rng: np.random.Generator, canvas: Canvas, ink: Rgb, ground: Rgb) -> None:
@@ -67,11 +81,48 @@ def _lines(rng: np.random.Generator, canvas: Canvas, ink: Rgb, ground: Rgb) -> N
             canvas.rect(*box, ink)
             canvas.words(face, _writing(rng), box, ground)
         else:
-            shade = ink if rng.random() < 0.85 else _colour(rng)
-            canvas.words(face, _writing(rng), box, shade, tracking=_tracking(rng))
+            _write(rng, canvas, face, box, ink if rng.random() < 0.85 else _ink(rng, ground))
         top += height
         if rng.random() < 0.3:
             face = _face(rng)
+
+
+def _write(
+    rng: np.random.Generator, canvas: Canvas, face: str, box: tuple[float, float, float, float], ink: Rgb
+) -> None:
+    """A line as sign writers have it: slanted, in an arc, with a shadow, an outline, or plain."""
+    mask = faces.line(face, _writing(rng), _tracking(rng))
+    edge = int(rng.integers(2, 6))
+    if rng.random() < 0.2:
+        mask = _slanted(mask, rng.uniform(-0.15, 0.35))
+    if rng.random() < 0.15:
+        mask = _arched(mask, rng.uniform(-0.8, 0.8))
+    mask = np.asarray(cv2.copyMakeBorder(mask, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=0), np.uint8)
+    if rng.random() < 0.2:
+        canvas.lay(np.roll(mask, (int(rng.integers(1, edge + 1)), int(rng.integers(-edge, edge + 1))), (0, 1)), box,
+                   _colour(rng))  # fmt: skip
+    if rng.random() < 0.25:
+        round_brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * edge - 1, 2 * edge - 1))
+        canvas.lay(np.asarray(cv2.dilate(mask, round_brush), np.uint8), box, _colour(rng))
+    canvas.lay(mask, box, ink)
+
+
+def _slanted(mask: faces.Mask, slope: float) -> faces.Mask:
+    height, width = mask.shape
+    wide = int(width + abs(slope) * height) + 1
+    matrix = np.array([[1, -slope, slope * height if slope > 0 else 0], [0, 1, 0]], np.float32)
+    return np.asarray(cv2.warpAffine(mask, matrix, (wide, height)), np.uint8)
+
+
+def _arched(mask: faces.Mask, by: float) -> faces.Mask:
+    """Bent up or down by shares of its height."""
+    height, width = mask.shape
+    room = int(abs(by) * height) + 1
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height + room, dtype=np.float32))
+    bow = by * height * (2 * x / width - 1) ** 2
+    return np.asarray(
+        cv2.remap(mask, x, (y - (bow - min(by * height, 0.0))).astype(np.float32), cv2.INTER_LINEAR), np.uint8
+    )
 
 
 def _writing(rng: np.random.Generator) -> str:
@@ -137,6 +188,14 @@ def _colour(rng: np.random.Generator) -> Rgb:
         saturation, value = rng.uniform(0, 30), float(rng.choice([rng.uniform(5, 60), rng.uniform(60, 255), 245, 245]))
     rgb = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0]
     return int(rgb[0]), int(rgb[1]), int(rgb[2])
+
+
+def _ink(rng: np.random.Generator, ground: Rgb) -> Rgb:
+    """A colour that stands out."""
+    ink = _colour(rng)
+    while abs(_grey(ink) - _grey(ground)) < 50:
+        ink = _colour(rng)
+    return ink
 
 
 def _shifted(rng: np.random.Generator, colour: Rgb, by: float) -> Rgb:
