@@ -3,13 +3,15 @@
     make fuzz SECONDS=3600 TARGETS="message receipt"      all targets without TARGETS, 10 seconds without SECONDS
     .venv-fuzz/bin/python -m tests.campaign.fuzz message --seconds 3600
 
-A target starts from the committed vectors. What breaks one is left in build/fuzz/TARGET; run it again with
-`python -m tests.campaign.fuzz TARGET --again FILE`. docs/benchmarks.md has the executions of the long runs.
+A target starts from the committed vectors and from what earlier runs found worth keeping, tests/vectors/fuzz; --keep
+adds to that. What breaks one is left in build/fuzz/TARGET; run it again with `python -m tests.campaign.fuzz TARGET
+--again FILE`. docs/benchmarks.md has the executions of the long runs.
 """
 
 import argparse
 import datetime
 import json
+import lzma
 import os
 import random
 import re
@@ -22,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,9 @@ LEAST_COVERAGE = 4
 """Fewer branches than this were seen: then the fuzzer is blind to the parser."""
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "fuzz"
+KEPT = ROOT / "tests" / "vectors" / "fuzz"
+"""TARGET.xz: one input a line, in hex, the shortest first: each went a way that none before it had gone."""
+MOST_KEPT_BYTES = 1 << 20
 VECTORS = json.loads((ROOT / "tests" / "vectors" / "seal" / "vectors.json").read_text())
 Parser = Callable[[bytes], object]
 
@@ -295,6 +301,21 @@ def _enrolment() -> bytes:
     return enrolment.make("lane-1", FileSigner(signing_key()), tls_key, old=FileSigner(signing_key(name="old")))
 
 
+def kept(target: str) -> list[bytes]:
+    """What runs before this one found worth keeping."""
+    file = KEPT / f"{target}.xz"
+    return [bytes.fromhex(line) for line in lzma.decompress(file.read_bytes()).split()] if file.exists() else []
+
+
+def keep(target: str) -> None:
+    """Have what is worth keeping of the last run outlast it, as far as there is room."""
+    found = sorted({path.read_bytes() for path in (OUT / target / "corpus").iterdir()}, key=lambda one: (len(one), one))
+    room = (size <= MOST_KEPT_BYTES for size in accumulate(map(len, found)))
+    lines = "".join(f"{one.hex()}\n" for one, fits in zip(found, room, strict=True) if fits)
+    KEPT.mkdir(exist_ok=True)
+    (KEPT / f"{target}.xz").write_bytes(lzma.compress(lines.encode()))
+
+
 def run(target: str, arguments: list[str]) -> None:
     """Fuzz one target in this process; never returns."""
     import atheris
@@ -330,6 +351,7 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}; all if none is named")
     parser.add_argument("--seconds", type=int, default=10, help="for each target")
     parser.add_argument("--jobs", type=int, default=1, help="targets at a time")
+    parser.add_argument("--keep", action="store_true", help="add what is found worth keeping to tests/vectors/fuzz")
     parser.add_argument("--again", type=Path, help="run the one target on this file only")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -344,6 +366,8 @@ def main() -> None:
     with ThreadPoolExecutor(asked.jobs) as pool:
         runs = {pool.submit(_apart, target, asked.seconds): target for target in asked.targets or TARGETS}
         failed = [runs[done] for done in as_completed(runs) if not done.result()]
+    for target in (asked.targets or TARGETS) if asked.keep else ():
+        keep(target)
     sys.exit(f"broken: {', '.join(sorted(failed))}" if failed else 0)
 
 
@@ -351,7 +375,7 @@ def _apart(target: str, seconds: int) -> bool:
     """Fuzz one target in a process of its own; prints how it went, and whether nothing broke it."""
     corpus = OUT / target / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
-    for number, seed in enumerate(seeds(target)):
+    for number, seed in enumerate((*seeds(target), *kept(target))):
         (corpus / f"seed-{number}").write_bytes(seed)
     log = corpus.parent / "log.txt"
     with log.open("wb") as output:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from models.train.render import faces
 from models.train.render.canvas import Canvas, RenderedPlate, Rgb
@@ -36,7 +37,6 @@ _NUMBERS = (
 def render_sign(rng: np.random.Generator) -> RenderedPlate:
     """A sign, edge to edge; its text is empty, for there is nothing to read."""
     canvas = Canvas(int(np.exp(rng.uniform(np.log(110), np.log(520)))), int(rng.uniform(80, 160)))
-    outline = rng.random()
     ground = _colour(rng)
     canvas.gradient([ground, _shifted(rng, ground, 25 if rng.random() < 0.7 else 90)], sideways=rng.random() < 0.4)
     ink = _ink(rng, ground)
@@ -46,19 +46,24 @@ def render_sign(rng: np.random.Generator) -> RenderedPlate:
     else:
         _lines(rng, canvas, ink, ground)
     drawn = np.abs(canvas.image - bare).max(axis=2) > 20
-    if rng.random() < 0.35 and outline > LETTERING + OVAL:
+    if rng.random() < 0.35:
         canvas.border(rng.uniform(1, 8), rng.uniform(1.5, 8), ink, rng.uniform(2, 30))
     canvas.lit(rng.uniform(0, 2 * np.pi), rng.uniform(0, 1.0))
     sign = canvas.done(SIGN, "", radius=rng.uniform(0, 20))
-    if outline < LETTERING and drawn.any():
-        grown = cv2.dilate(drawn.astype(np.uint8) * 255, np.ones((3, 3), np.uint8), iterations=int(rng.integers(0, 3)))
-        return replace(sign, alpha=np.asarray(grown, np.uint8))
-    if outline < LETTERING + OVAL:
-        oval = np.zeros((canvas.h, canvas.w), np.uint8)
-        half = canvas.w // 2, canvas.h // 2
-        cv2.ellipse(oval, half, half, 0, 0, 360, 255, -1, cv2.LINE_AA)
-        return replace(sign, alpha=oval)
-    return sign
+    return replace(sign, alpha=_outline(rng, sign.alpha, drawn))
+
+
+def _outline(rng: np.random.Generator, sheet: faces.Mask, drawn: NDArray[np.bool_]) -> faces.Mask:
+    """Where the sign is: all of the sheet, an oval of it, or what is drawn on it alone."""
+    kind = rng.random()
+    mask = np.zeros_like(sheet)
+    if kind < LETTERING and drawn.any():
+        mask[drawn] = 255
+        return np.asarray(cv2.dilate(mask, np.ones((3, 3), np.uint8), iterations=int(rng.integers(0, 3))), np.uint8)
+    if kind < LETTERING + OVAL:
+        middle = sheet.shape[1] // 2, sheet.shape[0] // 2
+        return np.asarray(cv2.ellipse(mask, middle, middle, 0, 0, 360, 255, -1, cv2.LINE_AA), np.uint8)
+    return sheet
 
 
 def _lines(rng: np.random.Generator, canvas: Canvas, ink: Rgb, ground: Rgb) -> None:
@@ -120,9 +125,7 @@ def _arched(mask: faces.Mask, by: float) -> faces.Mask:
     room = int(abs(by) * height) + 1
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height + room, dtype=np.float32))
     bow = by * height * (2 * x / width - 1) ** 2
-    return np.asarray(
-        cv2.remap(mask, x, (y - (bow - min(by * height, 0.0))).astype(np.float32), cv2.INTER_LINEAR), np.uint8
-    )
+    return np.asarray(cv2.remap(mask, x, np.asarray(y - (bow - bow.min()), np.float32), cv2.INTER_LINEAR), np.uint8)
 
 
 def _writing(rng: np.random.Generator) -> str:
