@@ -42,7 +42,7 @@ class FrameDecoder:
         return self._decode(lease, self._cv2.IMREAD_GRAYSCALE)
 
     def colour(self, lease: FrameLease) -> "NDArray[np.uint8]":
-        """As `grey`, but (height, width, 3) BGR where JPEG or BGR24 gives colours; they help to tell the issuer."""
+        """As `grey`, but (height, width, 3) BGR where JPEG or BGR24 gives colours."""
         return self._decode(lease, self._cv2.IMREAD_COLOR)
 
     def wipe(self) -> None:

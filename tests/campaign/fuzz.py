@@ -304,7 +304,8 @@ def _enrolment() -> bytes:
 def kept(target: str) -> list[bytes]:
     """What runs before this one found worth keeping."""
     file = KEPT / f"{target}.xz"
-    return [bytes.fromhex(line) for line in lzma.decompress(file.read_bytes()).split()] if file.exists() else []
+    lines = lzma.decompress(file.read_bytes()).decode().splitlines() if file.exists() else []
+    return [bytes.fromhex(line) for line in lines]
 
 
 def keep(target: str) -> None:
