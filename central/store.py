@@ -5,6 +5,7 @@ name is a fork, kept as evidence. How far a lane may forget is decided inside th
 receipt covers an unbroken chain from the epoch's first message, with nothing missing but declared gaps.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -178,8 +179,9 @@ class Store:
         outcomes = [Outcome.STORED] * len(envelopes)
         heads = []
         with self._begin() as db:
-            for (lane, epoch), indexes in sorted(chains.items()):  # in one order, or two collectors would deadlock
-                head = self._lock_head(db, lane, epoch)
+            self._lock_lanes(db, {lane for lane, _ in chains})
+            for (lane, epoch), indexes in sorted(chains.items()):
+                head = self._head(db, lane, epoch)
                 judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, announced(lane))
                 for index, outcome in zip(indexes, judged, strict=True):
                     outcomes[index] = outcome
@@ -198,9 +200,10 @@ class Store:
         Where a chain is broken by forged messages, it goes on with those that are kept as evidence: all that a receipt
         then confirms is there, and if it is another's chain, the lane refuses it.
         """
-        with self._begin() as db:  # the epochs in one order, or this and a collector would deadlock
+        with self._begin() as db:
+            self._lock_lanes(db, {lane})
             epochs = list(db.scalars(sa.select(_heads.c.epoch).where(_heads.c.lane == lane).order_by(_heads.c.epoch)))
-            heads = [self._advance(db, self._lock_head(db, lane, epoch)) for epoch in epochs]
+            heads = [self._advance(db, self._head(db, lane, epoch)) for epoch in epochs]
             accepted = [self._accept(db, head, now_ns) for head in heads if head.missing]
             return accepted + [end for head in heads if head.broken and (end := self._go_round(db, head)) is not None]
 
@@ -269,10 +272,17 @@ class Store:
             failed = StoreForeign if no_database else StoreFailed
             raise failed(f"{self._engine.dialect.name}: {clean(error.orig)}") from error
 
-    def _lock_head(self, db: sa.Connection, lane: str, epoch: Epoch) -> Head:
-        """The chain's row, made if need be and locked until the commit: no other collector adds to this chain now."""
+    def _lock_lanes(self, db: sa.Connection, lanes: Collection[str]) -> None:
+        """Until the commit no other collector adds to these lanes: each end of a fork is judged with the other in
+        sight, in whichever epoch that is. With SQLite, any transaction that writes is alone."""
+        if self._engine.dialect.name == "postgresql":
+            for name in sorted(map(_lock_name, lanes)):  # in one order, or two collectors would deadlock
+                db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.cast(name, sa.BigInteger))))
+
+    def _head(self, db: sa.Connection, lane: str, epoch: Epoch) -> Head:
+        """The chain's row, made if need be."""
         self._insert_new(db, _heads, lane=lane, epoch=epoch, up_to=0, digest=None)
-        row = db.execute(sa.select(_heads).where(_of(_heads, lane, epoch)).with_for_update()).one()
+        row = db.execute(sa.select(_heads).where(_of(_heads, lane, epoch))).one()
         return Head(lane, epoch, row.up_to, row.digest)
 
     def _add_to_chain(
@@ -413,6 +423,11 @@ def link_of(sealed: bytes | None) -> EpochLink | None:
     """The end of another epoch that a message goes on from, None if there is none, or it is no message any more."""
     header = _header_of(sealed)
     return header.prev if header is not None and isinstance(header.prev, EpochLink) else None
+
+
+def _lock_name(lane: str) -> int:
+    """What PostgreSQL calls the lock of a lane: 64 bits with a sign."""
+    return int.from_bytes(hashlib.sha256(f"sealane {lane}".encode()).digest()[:8], "big", signed=True)
 
 
 def _check_types(lane: str, *values: tuple[object, type]) -> None:

@@ -5,21 +5,25 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from central.collector import Collector
 from central.store import Store
-from edge.errors import StoreFailed
+from edge.errors import MessageForked, StoreFailed
 from edge.mqtt import Message, Publication, Session, topic
 from edge.outbox import Outbox
 from edge.seal import envelope, receipt
-from edge.seal.envelope import Sealer
+from edge.seal.envelope import Envelope, EpochLink, Sealer
 from tests.integration.lane_site import CANARY, Lane, Site, free_port, read, until
+from tests.unit.test_store import chain
 
 POSTGRES_BIN = Path("/usr/local/bin"), *Path("/usr/lib/postgresql").glob("*/bin")
 
@@ -203,6 +207,37 @@ def test_two_collectors_share_the_lanes_and_one_postgresql(site: Site, postgres:
     assert not store.alarms()
     assert CANARY.encode() not in b"".join(message.sealed for message in store.messages())
     store.close()
+
+
+def test_both_ends_of_a_fork_that_two_collectors_commit_at_once_are_seen(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One epoch goes on from its eighth message, and another one follows it there: each end comes to a collector of its
+    own, and neither commits before the other has begun."""
+    ten = chain(10)
+    first = Store(postgres)
+    first.add(ten[:8], 1)
+    began, judged = threading.Barrier(2), threading.Barrier(2)
+    judge = Store._judge_links
+
+    def both_at_once(self: Store, *given: Any) -> None:
+        judge(self, *given)
+        with suppress(threading.BrokenBarrierError):
+            judged.wait(1)  # the other one can't come here before this one commits
+
+    monkeypatch.setattr(Store, "_judge_links", both_at_once)
+
+    def add(messages: list[Envelope]) -> None:
+        store = Store(postgres)
+        began.wait()
+        store.add(messages, 2)
+        store.close()
+
+    ends = ten[8:], chain(2, epoch=2, link=EpochLink(1, ten[7].digest))
+    with ThreadPoolExecutor() as collectors:
+        list(collectors.map(add, ends))
+    assert [alarm.code for alarm in first.alarms()] == [MessageForked.code]
+    first.close()
 
 
 def test_a_collector_that_was_away_gets_what_the_broker_kept(site: Site, lane: Lane) -> None:
