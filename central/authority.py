@@ -73,6 +73,7 @@ AnyListed = TypeVar("AnyListed", bound=Listed)
 
 Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: from now on if not given.")]
 Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: open if not given.")]
+Open = Annotated[bool, typer.Option("--open", help="Without an end again.")]
 Note = Annotated[str | None, typer.Option(help="For people.")]
 
 
@@ -107,21 +108,21 @@ def init(
 @app.command()
 def add_recipient(
     folder: options.AuthorityFolder, key: Annotated[Path, typer.Argument(help="A recipient's .pub file.")],
-    since: Since = None, until: Until = None, note: Note = None,
+    since: Since = None, until: Until = None, open_ended: Open = False, note: Note = None,
 ) -> None:  # fmt: skip
     """Name somebody who may read. The same key again changes what is given: so recipients roll over without a gap."""
     new = Recipient(key=keys.load_public(key, Purpose.RECIPIENT))
-    _put(Repository(folder), "recipients", new, since, until, note)
+    _put(Repository(folder), "recipients", new, since, until, open_ended, note)
 
 
 @app.command()
 def add_collector(
     folder: options.AuthorityFolder, key: Annotated[Path, typer.Argument(help="A collector's .pub file.")],
-    since: Since = None, until: Until = None, note: Note = None,
+    since: Since = None, until: Until = None, open_ended: Open = False, note: Note = None,
 ) -> None:  # fmt: skip
     """Name a collector whose receipts let lanes forget. The same key again changes what is given."""
     new = Collector(key=keys.load_public(key, Purpose.SIGNING))
-    _put(Repository(folder), "collectors", new, since, until, note)
+    _put(Repository(folder), "collectors", new, since, until, open_ended, note)
 
 
 @app.command()
@@ -156,6 +157,7 @@ def revoke(
     key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
     at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
     reason: Annotated[str, typer.Option(help="For people.")] = "",
+    take_back: Annotated[bool, typer.Option("--take-back", help="It was a mistake, and is not signed yet.")] = False,
 ) -> None:
     """Let a key count for nothing from some time on: a stolen box, a lost key.
 
@@ -163,6 +165,9 @@ def revoke(
     """
     repository = Repository(folder)
     kid, draft = options.fingerprint_digits(key), repository.draft
+    if take_back:
+        _take_back(repository, kid)
+        return
     _named(chain((draft,), repository.editions), kid)
     one = Revocation(kid=kid, at=_utc(at) or options.utc_now(), reason=reason)
     repository.edit(revoked=(*draft.revoked, one))
@@ -366,16 +371,32 @@ def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 
+def _take_back(repository: Repository, kid: str) -> None:
+    """Drop what the draft alone says of that key's end. AuthorityKeyRevoked if it is signed, AuthorityUnknown."""
+    name, signed = fingerprint(bytes.fromhex(kid)), () if repository.policy is None else repository.policy.revoked
+    kept = tuple(one for one in repository.draft.revoked if one.kid != kid or one in signed)
+    if len(kept) == len(repository.draft.revoked):
+        if any(one.kid == kid for one in kept):
+            raise AuthorityKeyRevoked(f"that the key {name} is revoked is signed already")
+        raise AuthorityUnknown(f"the draft revokes no key with the fingerprint {name}")
+    repository.edit(revoked=kept)
+    typer.echo(f"{name} is not revoked in the draft any more")
+
+
 def _put(
-    repository: Repository, field: str, new: Recipient | Collector, since: Since, until: Until, note: Note
-) -> None:
+    repository: Repository, field: str, new: Recipient | Collector, since: Since, until: Until, open_ended: Open,
+    note: Note,
+) -> None:  # fmt: skip
     """Put a key into that field of the draft; if it is there already, what isn't given stays. AuthorityKeyRevoked."""
+    if open_ended and until is not None:
+        raise typer.BadParameter("--until and --open contradict each other")
     known, kid = getattr(repository.draft, field), new.key.kid
     if repository.draft.revokes(new.key, options.utc_now()):
         raise AuthorityKeyRevoked(f"the key {new.key.fingerprint} is revoked")
     given = {"since": _utc(since), "until": _utc(until), "note": note}
     one = next((one for one in known if one.key.kid == kid), new)
-    one = one.model_copy(update={name: value for name, value in given.items() if value is not None})
+    changes = {name: value for name, value in given.items() if value is not None}
+    one = one.model_copy(update=changes | ({"until": None} if open_ended else {}))
     repository.edit(**{field: (*(other for other in known if other.key.kid != kid), one)})
     said = f"{field.removesuffix('s')} {one.key.fingerprint} is in the draft"
     typer.echo(", ".join((said, *_dates(one))))

@@ -42,6 +42,8 @@ class Detector:
         shapes = [spec.shape for spec in (*inputs, *outputs)]
         if len(inputs) != 1 or [(len(shape), shape[-1]) for shape in shapes] != [(4, 1), (4, 1), (4, 4), (4, 8)]:
             raise ManifestInvalid("the detector must take one grey image and give score, box and corner maps")
+        if any(shape[:3] != (1, shapes[0][1] // STRIDE, shapes[0][2] // STRIDE) for shape in shapes[1:]):
+            raise ManifestInvalid(f"the detector's maps must have a cell for every {STRIDE} x {STRIDE} pixels")
         if abs(inputs[0].scale * 255 - 1) > 1e-3 or inputs[0].zero_point != -128:
             raise ManifestInvalid("the detector's input must code grey 0-255 as -128-127")
         self._network = model.network

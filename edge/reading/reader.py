@@ -90,9 +90,17 @@ class PlateReader:
         try:
             self._detector = Detector(bundle.detector)
             self._ocr = Ocr(bundle.ocr)
-        except (ArithmeticError, LookupError, ValueError) as error:
+            self._try_out()
+        except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
             raise ManifestInvalid(f"the networks are not as the reader needs them: {clean(error)}") from error
         self._weights = bundle.detector.entry.evidence
+
+    def _try_out(self) -> None:
+        """A network may be built and fail on the first picture: it is not to be a vehicle's."""
+        width, height = self._ocr.size
+        with self._looking():
+            self._detector.detect(np.zeros((height, width), np.uint8))
+            self._ocr.read(np.zeros((height, width, 3), np.uint8))
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         """image: (H, W) grey or (H, W, 3) BGR uint8. Raises FrameDamaged for one that OpenCV refuses."""

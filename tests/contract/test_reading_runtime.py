@@ -216,6 +216,15 @@ def test_networks_that_a_reader_can_not_be_made_of_are_refused(
         PlateReader()
 
 
+def test_networks_that_fail_on_a_picture_are_refused_before_a_vehicle_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("Node number 3 failed to invoke.")
+
+    monkeypatch.setattr("edge.reading.ocr.Ocr.read", fails)
+    with pytest.raises(ManifestInvalid, match="failed to invoke"):
+        PlateReader()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'"text"', b" " * 300_000])
 def test_a_manifest_that_is_no_json_object_of_bounded_size_is_refused(bundle: Path, content: bytes) -> None:
     (bundle / "manifest.json").write_bytes(content)

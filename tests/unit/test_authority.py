@@ -284,6 +284,34 @@ def test_a_key_named_again_keeps_what_is_not_said_anew(folder: Path, tmp_path: P
     )  # fmt: skip
 
 
+def test_a_keys_end_is_taken_back_as_it_was_set(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    add = "add-recipient", folder, tmp_path / "owner.pub"
+    authority(*add, "--until", "2099-01-01", "--note", "Ada")
+    assert "until" not in authority(*add, "--open")
+    (one,) = Repository(folder).draft.recipients
+    assert (one.until, one.note) == (None, "Ada")
+    with pytest.raises(SystemExit):
+        app([*map(str, add), "--open", "--until", "2099-01-01"])
+
+
+def test_a_revocation_by_mistake_is_taken_back_until_it_is_signed(
+    folder: Path, signed: Repository, tmp_path: Path
+) -> None:
+    key = recipient_key(name="owner").public.fingerprint
+    with pytest.raises(AuthorityUnknown, match="revokes no key"):
+        authority("revoke", folder, key, "--take-back")
+    before = signed.draft
+    authority("revoke", folder, key)
+    assert signed.draft != before
+    authority("revoke", folder, key, "--take-back")
+    assert signed.draft == before
+    authority("revoke", folder, key)
+    authority("sign", folder, "--force")
+    with pytest.raises(AuthorityKeyRevoked, match="signed already"):
+        authority("revoke", folder, key, "--take-back")
+
+
 def test_a_revoked_key_is_not_named_again(folder: Path, tmp_path: Path) -> None:
     for role, key in (("recipient", recipient_key().public), ("collector", signing_key().public)):
         (tmp_path / "key.pub").write_text(key.pem())

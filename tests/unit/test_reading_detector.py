@@ -39,6 +39,14 @@ def test_a_plate_is_placed_in_pixels_of_the_frame_whatever_its_size(width: int, 
     assert found.score == pytest.approx(1 / (1 + np.exp(-3)))
 
 
+def test_maps_of_another_grid_than_the_pictures_are_refused() -> None:
+    model = detector_model(lambda codes: empty_maps())
+    coarse = [dataclasses.replace(spec, shape=(1, 28, 38, spec.shape[-1])) for spec in model.network.outputs]
+    model.network.outputs = tuple(coarse)
+    with pytest.raises(ManifestInvalid, match="a cell for every 8 x 8"):
+        Detector(model)
+
+
 def test_of_two_boxes_over_one_plate_the_better_is_kept() -> None:
     def two(codes: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
         score, box, corners = empty_maps()
