@@ -5,7 +5,7 @@ numpy and OpenCV start threads, so they are imported when the first decoder is m
 
 from typing import TYPE_CHECKING
 
-from drivers.camera.base import Encoding, FrameInfo
+from drivers.camera.base import MAX_PIXELS, Encoding, FrameInfo
 from drivers.camera.jpeg import jpeg_size, scans
 from edge.capture import FrameLease
 from edge.errors import FrameDamaged, FrameTooLarge, clean
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MAX_PIXELS = 24_000_000
-"""A larger picture is not decoded."""
 LEAST_SIDE, MOST_SIDE = 64, MOST_PX
 """Height and width of a picture, px: whatever is between them can be read, or at least looked at."""
 MAX_SCANS = 50

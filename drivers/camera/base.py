@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+MAX_PIXELS = 24_000_000
+"""A larger picture is not decoded."""
+
 
 class Encoding(StrEnum):
     """How the bytes of a frame are laid out. `stride` bytes a row where it is raw."""

@@ -2,14 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from drivers.camera.base import Encoding, FrameInfo
+from drivers.camera.base import MAX_PIXELS, Encoding, FrameInfo
 from edge.errors import FrameDamaged, FrameTooLarge, clean
 
 if TYPE_CHECKING:
     from av import VideoFrame
+    from av.video.codeccontext import VideoCodecContext
 
 MAX_DRIFT = 1e-3
 """How much faster than ours a camera's clock may run; a camera's quartz is at least ten times better."""
+
+
+def bound(video: "VideoCodecContext") -> None:
+    """Have the decoder refuse pictures of more than MAX_PIXELS whenever they come. FrameTooLarge if they do now."""
+    if video.width * video.height > MAX_PIXELS:
+        size = f"{video.width} x {video.height}"
+        raise FrameTooLarge(f"a video of {size}, at most {MAX_PIXELS} pixels are decoded")
+    video.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 def copy_grey(frame: "VideoFrame", into: memoryview, captured_ns: int) -> FrameInfo:

@@ -14,11 +14,11 @@ def command(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Watch one lane: one sealed record per vehicle, until told to stop."""
+    from drivers.camera.base import MAX_PIXELS
     from edge import logs
     from edge.config import load
     from edge.confine import confine, policy_for
     from edge.errors import ConfinePath
-    from edge.frames import MAX_PIXELS
 
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(MAX_PIXELS)  # asked for only once: when OpenCV is loaded
     logs.setup(verbose)

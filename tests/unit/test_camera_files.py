@@ -4,6 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import av
+import cv2
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -110,6 +112,21 @@ def test_a_photograph_larger_than_its_room_is_refused_by_name_and_the_next_one_s
     with pytest.raises(FrameTooLarge, match=r"1.jpg has 64 KiB, room is 64 KiB"):
         shown(camera, 1)
     assert shown(camera, 1) == [encoded(1)]
+
+
+def test_a_picture_of_more_pixels_than_are_decoded_takes_no_memory(folder: Path) -> None:
+    (folder / "1.png").write_bytes(cv2.imencode(".png", np.zeros((5000, 6000), np.uint8))[1].tobytes())
+    camera = opened(folder)
+    with pytest.raises(FrameTooLarge, match="a video of 6000 x 5000, at most 24000000 pixels"):
+        shown(camera, 1)
+    assert shown(camera, 1) == [encoded(1)]
+
+
+def test_a_video_of_more_pixels_than_are_decoded_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "lane.mp4", frames=2, fps=50)
+    monkeypatch.setattr("drivers.camera.video.MAX_PIXELS", 1000)
+    with pytest.raises(FrameTooLarge, match="at most 1000 pixels"):
+        opened(tmp_path / "lane.mp4")
 
 
 @pytest.mark.parametrize(
