@@ -105,15 +105,8 @@ clean: ## remove what was built here
 	rm -rf $(VENV) $(VENV)-* build dist
 
 lock: ## make the lock files again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  --no-emit-package sealane --no-emit-package sealane-hw-sim locks/dev.in -o locks/dev.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  --no-emit-package sealane locks/tflite.in -o locks/tflite.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  --no-emit-package sealane locks/train.in -o locks/train.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  --no-emit-package opencv-python locks/peer.in -o locks/peer.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  locks/cwt.in -o locks/cwt.txt
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-	  --no-emit-package sealane locks/fuzz.in -o locks/fuzz.txt
+	for name in dev train tflite fuzz cwt peer lane lane-tflite central; do \
+	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	    --no-emit-package sealane --no-emit-package sealane-hw-sim $$([ $$name != peer ] || echo --no-emit-package opencv-python) \
+	    locks/$$name.in -o locks/$$name.txt || exit; \
+	done
