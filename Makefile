@@ -87,9 +87,10 @@ benchmark-seal: $(STAMP) ## bytes and milliseconds of sealing, verifying, openin
 SECONDS ?= 10
 TARGETS ?=
 JOBS ?= 1
+KEEP ?=
 
-fuzz: $(VENV)-fuzz/.installed ## coverage-guided fuzzing of every parser that meets outside bytes: SECONDS each, JOBS of them at a time
-	$(VENV)-fuzz/bin/python -m tests.campaign.fuzz $(TARGETS) --seconds $(SECONDS) --jobs $(JOBS)
+fuzz: $(VENV)-fuzz/.installed ## coverage-guided fuzzing of every parser that meets outside bytes: SECONDS each, JOBS at a time; KEEP=1 keeps what it finds
+	$(VENV)-fuzz/bin/python -m tests.campaign.fuzz $(TARGETS) --seconds $(SECONDS) --jobs $(JOBS) $(if $(KEEP),--keep)
 
 $(VENV)-fuzz/.installed: locks/fuzz.txt
 	$(PYTHON) -m venv $(VENV)-fuzz
