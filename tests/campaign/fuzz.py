@@ -338,9 +338,7 @@ def run(target: str, arguments: list[str]) -> None:
         return bytes(atheris.Mutate(some, max(len(some), 8) * 2))
 
     def change(data: bytes, max_size: int, seed: int) -> bytes:
-        changed = mutate.mutated(
-            form, data, random.Random(seed), lambda some: bytes(atheris.Mutate(some, max(len(some), 8) * 2))
-        )
+        changed = mutate.mutated(form, data, random.Random(seed), in_bytes)
         return changed if len(changed) <= max_size else atheris.Mutate(data, max_size)  # type: ignore[no-any-return]
 
     atheris.Setup([sys.argv[0], *arguments], once, custom_mutator=change if form else None)
