@@ -230,10 +230,14 @@ def _start(command: list[str], state: Path, log: Path, trace: Path | None, leak_
     trees = {
         tree: gate for tree in (Path(sys.prefix), Path(sys.base_prefix), REPOSITORY) if (gate := _closed_gate(tree))
     }
+    # All of them are held before any gate is closed to them, and put back before what lies in them.
+    holds = {tree: f"$hold{number}" for number, tree in enumerate(sorted(trees))}
     script = 'set -e; ulimit -S -c "$(ulimit -H -c)"\n' + "".join(
-        f"hold=$(mktemp -d); mount --bind {tree} $hold; mount -t tmpfs -o mode=0755 none {gate}\n"
-        f"mkdir -p {tree}; mount --move $hold {tree}; rmdir $hold\n"
-        for tree, gate in trees.items()
+        (
+            *(f"{hold[1:]}=$(mktemp -d); mount --bind {tree} {hold}\n" for tree, hold in holds.items()),
+            *(f"mount -t tmpfs -o mode=0755 none {gate}\n" for gate in sorted(set(trees.values()))),
+            *(f"mkdir -p {tree}; mount --move {hold} {tree}; rmdir {hold}\n" for tree, hold in holds.items()),
+        )
     )
     tracer = ["strace", "-f", "-yy", "--seccomp-bpf", "-s", "64", "-e", f"trace={TRACED}", "-o", str(trace)]
     memory, privileges = _memory_lock()
