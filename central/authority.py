@@ -87,7 +87,7 @@ def init(
     no_passphrase: options.NoPassphrase = False,
 ) -> None:
     """Make the keys and an empty repository, and the authority for TLS certificates."""
-    options.refuse_both(passphrase_file, no_passphrase)
+    options.one_passphrase_option(passphrase_file, no_passphrase)
     secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")

@@ -104,7 +104,7 @@ def tls(
 
 
 def _secret(path: Path, token: str | None, passphrase_file: Path | None, no_passphrase: bool) -> bytes | None:
-    options.refuse_both(passphrase_file, no_passphrase)
+    options.one_passphrase_option(passphrase_file, no_passphrase)
     if no_passphrase or (token is not None and "pin-source=" in token):
         return None
     keys.refuse_existing(path)  # before anybody types

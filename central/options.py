@@ -52,7 +52,6 @@ PassphraseFile = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="A file (mode 0600) whose first line is the passphrase, instead of asking."),
 ]
-
 NoPassphrase = Annotated[bool, typer.Option("--no-passphrase", help="Leave private halves in clear.")]
 
 
@@ -96,7 +95,7 @@ def fingerprint_digits(text: str) -> str:
     return digits
 
 
-def refuse_both(passphrase_file: Path | None, no_passphrase: bool) -> None:
+def one_passphrase_option(passphrase_file: Path | None, no_passphrase: bool) -> None:
     if no_passphrase and passphrase_file is not None:
         raise typer.BadParameter("--passphrase-file and --no-passphrase contradict each other")
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from drivers.camera.base import Camera, Encoding, FrameInfo
 from drivers.camera.jpeg import jpeg_size
-from drivers.camera.video import bound, copy_grey
+from drivers.camera.video import bound_pixels, copy_grey
 from drivers.settings import DriverSettings, SettingsPath
 from edge.errors import FrameDamaged, FrameTooLarge, PicturesEnded, PicturesMissing, clean
 
@@ -106,7 +106,7 @@ def _copy_photo(photo: Path, into: memoryview) -> FrameInfo:
         with photo.open("rb") as file:
             if demuxer:
                 with av.open(file, mode="r", format=demuxer) as container:
-                    bound(container.streams.video[0].codec_context)
+                    bound_pixels(container.streams.video[0].codec_context)
                     return copy_grey(next(container.decode(video=0)), into, now_ns)
             nbytes = file.readinto(into)
             if file.read(1):
@@ -129,7 +129,7 @@ def _open_video(path: Path) -> "tuple[InputContainer, float]":
     if not rate:
         container.close()
         raise PicturesMissing(f"{path} holds no video with a frame rate")
-    bound(container.streams.video[0].codec_context)
+    bound_pixels(container.streams.video[0].codec_context)
     return container, float(rate)
 
 

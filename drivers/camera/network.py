@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from drivers.camera.base import Camera, Encoding, FrameInfo
 from drivers.camera.jpeg import jpeg_size
-from drivers.camera.video import StreamClock, bound, copy_grey
+from drivers.camera.video import StreamClock, bound_pixels, copy_grey
 from drivers.settings import DriverSettings, SettingsPath
 from edge.errors import (
     CameraDenied,
@@ -111,7 +111,7 @@ class NetworkCamera(Camera):
         streams = self._container.streams.video
         if not streams or not streams[0].codec_context:
             raise StreamNotVideo("the camera's stream holds no video that can be decoded")
-        bound(streams[0].codec_context)
+        bound_pixels(streams[0].codec_context)
         streams[0].codec_context.thread_count = 1  # frame threads would hold pictures back
         self._encoded = streams[0].codec_context.name == "mjpeg"
         self._clock = StreamClock() if format_name == "rtsp" else None

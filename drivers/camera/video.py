@@ -13,7 +13,7 @@ MAX_DRIFT = 1e-3
 """How much faster than ours a camera's clock may run; a camera's quartz is at least ten times better."""
 
 
-def bound(video: "VideoCodecContext") -> None:
+def bound_pixels(video: "VideoCodecContext") -> None:
     """Have the decoder refuse pictures of more than MAX_PIXELS whenever they come. FrameTooLarge if they do now."""
     if video.width * video.height > MAX_PIXELS:
         size = f"{video.width} x {video.height}"

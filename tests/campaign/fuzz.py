@@ -35,7 +35,7 @@ LEAST_COVERAGE = 4
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "build" / "fuzz"
 KEPT = ROOT / "tests" / "vectors" / "fuzz"
-"""TARGET.xz: one input a line, in hex, the shortest first: each went a way that none before it had gone."""
+"""TARGET.xz: one input a line, in hex, the shortest first: each went a new way through the parser when it was found."""
 MOST_KEPT_BYTES = 1 << 20
 VECTORS = json.loads((ROOT / "tests" / "vectors" / "seal" / "vectors.json").read_text())
 Parser = Callable[[bytes], object]
