@@ -116,7 +116,10 @@ class Canvas:
 
         Where it holds `name`, its letters are noted. tracking: see faces.line.
         """
-        left, top, width, height = self.lay(faces.line(face, text, tracking), box, colour)
+        placed = self.lay(faces.line(face, text, tracking), box, colour)
+        if placed is None:
+            return
+        left, top, width, height = placed
         start = text.upper().find(self.name.upper()) if self.name else -1
         if start >= 0:
             for i, at in list(enumerate(faces.centres(face, text, tracking)))[start : start + len(self.name)]:
@@ -125,15 +128,16 @@ class Canvas:
 
     def lay(
         self, mask: NDArray[np.uint8], box: tuple[float, float, float, float], colour: Rgb
-    ) -> tuple[float, float, float, float]:
+    ) -> tuple[float, float, float, float] | None:
         """A colour through a mask, as large as fits the box without more than a fifth of distortion, in its middle;
-        where that is. What would be smaller than 3 mm is left out."""
+        where that is, or None: what would be smaller than 3 mm is left out."""
         x, y, w, h = box
         height = min(h, w / mask.shape[1] * mask.shape[0] * 1.2)
         width = min(mask.shape[1] * height / mask.shape[0], w)
+        if height < 3 or width < 3:
+            return None
         left, top = x + (w - width) / 2, y + (h - height) / 2
-        if height >= 3 and width >= 3:
-            self.blend(scaled(mask, width, height), round(left), round(top), colour)
+        self.blend(scaled(mask, width, height), round(left), round(top), colour)
         return left, top, width, height
 
     def character(
