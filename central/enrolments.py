@@ -52,7 +52,7 @@ class Enrolments:
             raise RequestInvalid(f"no lane can be called {RESERVED}: the owner's metadata has that topic")
         draft, key = self._repository.draft, asked.signing_key
         if draft.revokes(key, now):
-            raise RequestInvalid(f"the key {key.fingerprint} is revoked: let the box make another")
+            raise RequestInvalid(f"the key {key.fingerprint} is revoked: `sealane enrol --new-key` on the box")
         lane = draft.lanes.get(asked.lane, NEW)
         others = [one for one in lane.keys if one.key.kid != key.kid]
         ends = now + DRAIN

@@ -33,7 +33,7 @@ from edge.errors import (
 from edge.policy import ModelBundle
 from edge.seal import custody, keys
 from edge.seal.envelope import Sealer
-from edge.seal.keys import PublicKey, Purpose
+from edge.seal.keys import KeyType, PrivateKey, PublicKey, Purpose
 from edge.seal.signer import FileSigner, Signer
 from edge.trust import CURRENT_POLICY, Trust, write_whole
 
@@ -185,16 +185,9 @@ class Keeper:
         answered = {one.key.kid.hex() for one in (lane.keys if lane else ())} | {one.kid for one in policy.revoked}
         waiting = self._signers[-1].public.kid.hex() not in answered and len(self._signers) > 1
         if lane is not None and lane.rotate and not waiting and isinstance(signer, FileSigner):
-            key = keys.make_signing_key(signer.public.type)
-            self._next_key.unlink(missing_ok=True)
-            keys.save(key, self._next_key)
-            self._signers.append(FileSigner(key))
+            self._signers.append(FileSigner(make_later_key(self._directory, signer.public.type)))
             waiting = True
         return enrolment.make(self._lane, self._signers[-1], self._tls_key, old=signer) if waiting else None
-
-    @property
-    def _next_key(self) -> Path:
-        return self._directory / f"signing-{len(self._signers)}"
 
     @property
     def _model_folder(self) -> Path | None:
@@ -296,11 +289,20 @@ def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
 
 
 def later_keys(directory: Path) -> list[Path]:
-    """The signing keys that a keeper made in its directory when the owner asked, the newest last."""
+    """The signing keys beside the one that lane.toml names, the newest last."""
     found: list[Path] = []
     while (path := directory / f"signing-{len(found) + 1}").with_suffix(".pub").exists():
         found.append(path)  # the public half is written last: without it the key was not finished
     return found
+
+
+def make_later_key(directory: Path, kind: KeyType) -> PrivateKey:
+    """One more signing key, the newest of `later_keys`."""
+    path = directory / f"signing-{len(later_keys(directory)) + 1}"
+    path.unlink(missing_ok=True)  # a power cut left it without its public half
+    key = keys.make_signing_key(kind)
+    keys.save(key, path)
+    return key
 
 
 def make_tls_key(key_file: Path) -> None:

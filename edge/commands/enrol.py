@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from edge.config import LaneConfig
+    from edge.seal.keys import KeyType
     from edge.seal.signer import Signer
     from edge.trust import Trust
 
@@ -26,10 +27,14 @@ def command(
     request: Annotated[Path | None, typer.Option(help="Where the request goes; without it LANE.request.")] = None,
     finish: Annotated[Path | None, typer.Option(help="The folder LANE.enrolled that the owner gave back.")] = None,
     p256: Annotated[bool, typer.Option("--p256", help="Sign with P-256 in place of Ed25519.")] = False,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Ask with a new signing key: the owner revoked the one that the box has.")
+    ] = False,
 ) -> None:
     """Make this box's keys, and ask the owner to enrol it."""
     from edge.config import load
     from edge.errors import TrustNotSetUp
+    from edge.seal.keys import KeyType
 
     settings = load(config)
     if settings.trust is None:
@@ -39,7 +44,8 @@ def command(
     if finish is not None:
         _finish(settings, settings.trust.root_file, finish, signing_file, tls_file)
     else:
-        _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file, p256)
+        _make_keys(settings, signing_file, tls_file, KeyType.P256 if p256 else KeyType.ED25519, anew=new_key)
+        _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file)
 
 
 def _on_disk(path: Path, folder: Path) -> Path:
@@ -57,16 +63,27 @@ def _signers(settings: "LaneConfig", signing_file: Path) -> "list[Signer]":
     return [custody.signer(path) for path in (signing_file, *later_keys(settings.state.directory / TRUST_FOLDER))]
 
 
-def _ask(settings: "LaneConfig", path: Path, signing_file: Path, tls_file: Path, p256: bool) -> None:
-    from edge import enrolment
-    from edge.keeper import make_tls_key, tls_public
+def _make_keys(settings: "LaneConfig", signing_file: Path, tls_file: Path, kind: "KeyType", *, anew: bool) -> None:
+    """The keys that aren't there yet; `anew`: a signing key in any case, beside those in files that are there."""
+    from edge.keeper import TRUST_FOLDER, make_later_key, make_tls_key
     from edge.seal import keys
-    from edge.seal.keys import KeyType
+    from edge.seal.signer import FileSigner
 
     if not signing_file.exists():
-        keys.save(keys.make_signing_key(KeyType.P256 if p256 else KeyType.ED25519), signing_file)
+        keys.save(keys.make_signing_key(kind), signing_file)
+    elif anew:
+        if not isinstance(_signers(settings, signing_file)[-1], FileSigner):
+            raise typer.BadParameter(f"{signing_file} names a key in a token: make another there, and name that one")
+        make_later_key(settings.state.directory / TRUST_FOLDER, kind)
+        _hand_over(settings.state.directory)
     if not tls_file.exists():
         make_tls_key(tls_file)
+
+
+def _ask(settings: "LaneConfig", path: Path, signing_file: Path, tls_file: Path) -> None:
+    from edge import enrolment
+    from edge.keeper import tls_public
+
     lane = settings.lane.id
     data = enrolment.make(lane, _signers(settings, signing_file)[-1], tls_public(tls_file))
     _write(path, data)
@@ -123,6 +140,7 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
     sys.stdout.write(f"lane {settings.lane.id} is enrolled under policy {trust.version}\n")
     for key in trust.policy.recipients_at(now):
         sys.stdout.write(f"  readable by {key.fingerprint}\n")
+    sys.stdout.write("start the lane now, or restart it where it runs\n")
 
 
 def _certified(certificate: bytes) -> object:

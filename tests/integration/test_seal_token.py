@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from edge.commands.enrol import command
 from edge.errors import (
     KeyFileExists,
     KeyFileExposed,
@@ -24,6 +27,7 @@ from edge.seal.keys import KeyType, Purpose
 from edge.seal.opener import kem_public
 from edge.seal.receipt import Receipt
 from tests.sealing import NOW, READ, outbox, recipient_key, sealer
+from tests.unit.test_enrol_command import Box
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = b"1234"
@@ -76,6 +80,18 @@ def test_a_lane_signs_with_a_key_in_its_token(home: Path, kind: KeyType) -> None
     envelope.verify(found, signer.public)
     assert signer.public.type is kind
     assert found.kid == signer.public.kid
+
+
+def test_a_box_that_signs_with_its_token_gets_no_new_key_in_a_file(home: Path, tmp_path: Path) -> None:
+    config = Box(tmp_path).config
+    in_token = made(home, f"lane-{KeyType.P256}", Purpose.SIGNING, KeyType.P256)
+    config.write_text(config.read_text().replace('"signing"', f'"{in_token}"'))
+    app = typer.Typer()
+    app.command()(command)
+    refused = CliRunner().invoke(app, ["--config", str(config), "--new-key"])
+    assert refused.exit_code == 2
+    assert "make another there" in refused.output
+    assert {path.name for path in tmp_path.iterdir()} == {"lane.toml", "state"}
 
 
 def test_an_outbox_seals_through_a_token_and_a_collector_confirms_through_one(home: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from edge.commands.enrol import command
 from edge.config import load
 from edge.errors import RequestInvalid, TrustNotSetUp, TrustRefused
 from edge.keeper import tls_public
-from edge.policy import Recipient
+from edge.policy import Recipient, Revocation
+from edge.seal.keys import KeyType, PublicKey
 from edge.seal.signer import FileSigner
 from tests.sealing import recipient_key, signing_key
 
@@ -42,12 +43,15 @@ class Box:
     def trust(self) -> Path:
         return self.folder / "state" / "trust"
 
-    def ask(self) -> bytes:
-        self._enrol("--request", self.folder / "request")
+    def ask(self, *how: str) -> bytes:
+        self._enrol("--request", self.folder / "request", *how)
         return (self.folder / "request").read_bytes()
 
     def finish(self, reply: Path) -> str:
         return self._enrol("--finish", reply)
+
+    def signs_with(self) -> PublicKey:
+        return keeper.stand(load(self.config))[1].sealer.signer.public
 
     def shows(self) -> Path:
         """The certificate that the lane would show."""
@@ -157,6 +161,23 @@ def test_a_box_that_was_told_to_rotate_asks_with_its_newest_key_and_keeps_it_und
     owner.enrolments.take_up(rotated(box, owner), NOW)  # its newest key vouches for the next one
     box.finish(Owner(tmp_path / "second", asked := box.ask()).reply())
     assert box.ask() == asked
+
+
+@pytest.mark.parametrize(("how", "kind"), [((), KeyType.ED25519), (("--p256",), KeyType.P256)])
+def test_a_box_whose_key_was_revoked_is_enrolled_with_a_new_one(
+    tmp_path: Path, box: Box, how: tuple[str, ...], kind: KeyType
+) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    box.finish(owner.reply())
+    revoked = box.signs_with()
+    owner.repository.edit(revoked=(Revocation(kid=revoked.kid.hex(), at=NOW),))
+    owner.sign()
+    with pytest.raises(RequestInvalid, match="--new-key"):
+        owner.enrol(box.ask())
+    owner.enrol(asked := box.ask("--new-key", *how))
+    assert "restart" in box.finish(owner.reply())
+    assert box.signs_with() == enrolment.parse(asked).signing_key != revoked
+    assert box.signs_with().type is kind
 
 
 def rotated(box: Box, owner: Owner) -> bytes:
