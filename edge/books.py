@@ -30,7 +30,7 @@ class Books:
         self._health = health
         self._clock = clock
         self._faults = FaultTeller()
-        self._checkpointed: int | None = None
+        self._checkpointed = outbox.checkpointed
 
     def instant(self, monotonic_ns: int) -> Instant:
         """That moment, with its UTC by the clock as it goes now."""

@@ -65,6 +65,8 @@ VISITS_KEPT = 100
 """Visits whose numbers `sealane explain` can ask for."""
 SPENT_NOTE, STUCK_NOTE = "spent loops", "stuck loops"
 """In the outbox, for the next process: numbers of the loops whose call opens no visit, and of those stuck on."""
+ENDED_NOTE = "ended visit"
+"""Likewise: the visit that was seen to end last. It may have no record yet, but it doesn't go on."""
 STOP_S = 5.0
 """Longest wait for the stages to end; systemd or the kernel ends what is left."""
 STAGE_PATIENCE_S = 20.0
@@ -154,6 +156,7 @@ class Daemon:
         )
         self._recent: deque[dict[str, Any]] = deque(maxlen=VISITS_KEPT)
         self._interrupted = list(self._outbox.interrupted)
+        self._ended = self._outbox.noted(ENDED_NOTE)
         self._arrivals: dict[bytes, Instant] = {}
         self._visit_id = b""
         self._restarted = False
@@ -259,12 +262,14 @@ class Daemon:
                 case Opened(passage):
                     self._open(passage)
                 case Closed(passage):
+                    self._outbox.note({ENDED_NOTE: self._visit_id.hex()})
                     self._visits.close(replace(passage, id=self._visit_id, restarted=self._restarted))
         self._visits.left(self._machine.left_ns)
 
     def _open(self, passage: Passage) -> None:
-        """A visit begins; if the daemon ended during one and the loop is still occupied, that one goes on."""
-        if passage.restarted and self._interrupted:
+        """A visit begins; if the daemon ended during one, the last that it saw, and the loop is still occupied, that
+        one goes on."""
+        if passage.restarted and self._interrupted and self._interrupted[-1].passage_id.hex() != self._ended:
             interrupted = self._interrupted.pop()
             passage = replace(passage, id=interrupted.passage_id)
             self._arrivals[passage.id] = interrupted.arrival

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,8 +95,7 @@ class Keeper:
         self._refresh_s = refresh_s
         self._renewed_file = directory / "certificate.pem"
         self._models = directory / "models"
-        later = (FileSigner(keys.load_private(path, Purpose.SIGNING)) for path in later_keys(directory))
-        self._signers: list[Signer] = [signer, *later]
+        self._signers = signers_of(signer, directory)
         self._came = threading.Event()
         self._fault: str | None = None
 
@@ -153,9 +153,10 @@ class Keeper:
         if self._trust.expired(now):
             fault = TrustExpired.code
         policy = self._trust.policy
-        allowed = {key.kid for key in policy.lane_keys_at(self._lane, now)}
-        signer = next((one for one in reversed(self._signers) if one.public.kid in allowed), self._signers[0])
-        if signer.public.kid not in allowed:
+        held = {one.public.kid: one for one in self._signers}
+        allowed = [held[key.kid] for key in policy.lane_keys_at(self._lane, now) if key.kid in held]
+        signer = allowed[-1] if allowed else self._signers[0]
+        if not allowed:
             fault = fault or NotEnrolled.code
         try:
             request = self._request(signer)
@@ -209,7 +210,16 @@ class Keeper:
             self._fetch(model, folder)
         for other in self._fetched():
             if other != folder:
-                shutil.rmtree(other, ignore_errors=True)
+                self._forget_model(other)
+        self._trust.forget("models")  # they are kept in their folder
+
+    def _forget_model(self, folder: Path) -> None:
+        """A kill in the midst of it must not leave half a bundle under the name of a whole one."""
+        part = folder.with_name(folder.name + PART)
+        with suppress(OSError):
+            shutil.rmtree(part, ignore_errors=True)
+            folder.rename(part)
+            shutil.rmtree(part)
 
     def _fetch(self, model: ModelBundle, folder: Path) -> None:
         part = folder.with_name(folder.name + PART)
@@ -234,9 +244,11 @@ class Keeper:
             offered = x509.load_pem_x509_certificate(data)
         except ValueError:
             return
-        fits = offered.public_key() == self._tls_key and offered.not_valid_before_utc <= now
         held = self._renewed_file if self._renewed_file.exists() else self._certificate_file
-        if fits and not (held.exists() and held.read_bytes() == data):
+        with suppress(OSError):
+            if held.read_bytes() == data:
+                return
+        if offered.public_key() == self._tls_key and offered.not_valid_before_utc <= now:
             write_whole(self._renewed_file, data)
 
 
@@ -286,6 +298,16 @@ def stand(settings: LaneConfig) -> tuple[Keeper | None, Standing]:
     )
     now = datetime.datetime.now(datetime.UTC)
     return keeper, keeper.standing(now) if trust.version else keeper.step(now)
+
+
+def signers_of(named: Signer, directory: Path) -> list[Signer]:
+    """The signing keys of a box, the newest last: the one that lane.toml names, and those that were made to follow it.
+
+    Beside one in a token none in a file counts: whoever names a token wants no key that can be copied.
+    """
+    if not isinstance(named, FileSigner):
+        return [named]
+    return [named, *(FileSigner(keys.load_private(path, Purpose.SIGNING)) for path in later_keys(directory))]
 
 
 def later_keys(directory: Path) -> list[Path]:

@@ -51,6 +51,10 @@ TICK_S = 1.0
 SESSION_EXPIRY_S = 7 * 24 * 3600
 MAX_QUEUED = 1000
 """Publications that wait for their turn."""
+MAX_HELD_BYTES = 20 << 20
+"""Most that a broker may send before the connection's owner gets to see it: while it is still asked to subscribe."""
+MESSAGE_BYTES = 500
+"""What a message takes beside its topic and payload, and more."""
 SUCCESS = 0x00
 REFUSED = 0x80
 """Reason codes from here on are failures."""
@@ -165,13 +169,14 @@ class Session:
         self._window = broker.in_flight
         self._queued: deque[Publication] = deque()
         self._unacknowledged: dict[int, Publication] = {}
-        self._connected_before = False
         self._session_present: bool | None = None
         self._refusal: ReasonCode | None = None
         self._lost: ReasonCode | None = None
         self._last_trouble = ""
         self._events: list[Event] = []
-        self._subscribed: dict[int, list[ReasonCode]] = {}
+        self._held_bytes = 0
+        self._subscribing: int | None = None
+        self._granted: list[ReasonCode] | None = None
         self._client = self._new_client()
 
     def connect(self, will: Publication | None = None) -> bool:
@@ -183,27 +188,23 @@ class Session:
         self._load_files()
         self._session_present = self._refusal = self._lost = None
         self._last_trouble = ""
-        self._events.clear()
-        self._subscribed.clear()
+        self._take_events()
         client = self._client
         if will is not None:
             client.will_set(will.topic, will.payload, 1, will.retain, will.properties(PacketTypes.WILLMESSAGE))
         try:
-            if self._connected_before:
-                client.reconnect()
-            else:
-                client.connect(
-                    self._broker.host,
-                    self._broker.port,
-                    self._broker.keepalive_s,
-                    clean_start=False if self._resume else paho.MQTT_CLEAN_START_FIRST_ONLY,
-                    properties=self._connect_properties(),
-                )
+            client.connect_async(  # every time: the broker may have had the keep-alive changed for the last connection
+                self._broker.host,
+                self._broker.port,
+                self._broker.keepalive_s,
+                clean_start=False if self._resume else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                properties=self._connect_properties(),
+            )
+            client.reconnect()
         except ssl.SSLError as error:
             raise MqttTls(f"{self._where}: {clean(error.reason or error)}") from error
         except OSError as error:
             raise MqttUnreachable(f"{self._where}: {clean(error.strerror or error)}") from error
-        self._connected_before = True
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         while self._session_present is None:
             self._raise_if_refused()
@@ -215,15 +216,15 @@ class Session:
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe with QoS 1 and wait for the grant. Raises MqttNotAuthorised, MqttLost, MqttUnreachable."""
-        _, packet_id = self._client.subscribe([(name, SubscribeOptions(qos=1)) for name in filters])
+        self._granted = None
+        _, self._subscribing = self._client.subscribe([(name, SubscribeOptions(qos=1)) for name in filters])
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while packet_id not in self._subscribed:
-            if packet_id is None or self._lost is not None:
+        while (reasons := self._granted) is None:
+            if self._subscribing is None or self._lost is not None:
                 raise self._lost_error()
             if time.monotonic() > deadline:
                 raise MqttUnreachable(f"{self._where} did not answer a subscription")
             self._turn(0.2)
-        reasons = self._subscribed[packet_id]
         if len(reasons) != len(filters):
             raise MqttLost(f"{self._where} answered another number of subscriptions")
         for name, reason in zip(filters, reasons, strict=True):
@@ -246,7 +247,7 @@ class Session:
             if self._lost is not None:
                 raise self._lost_error()
             self._turn(timeout_s)
-        events, self._events = self._events, []
+        events = self._take_events()
         if not events and self._lost is not None:
             raise self._lost_error()
         return events
@@ -284,6 +285,10 @@ class Session:
         client.on_subscribe = self._on_subscribe
         client.on_log = self._on_log
         return client
+
+    def _take_events(self) -> list[Event]:
+        events, self._events, self._held_bytes = self._events, [], 0
+        return events
 
     @property
     def _where(self) -> str:
@@ -341,9 +346,14 @@ class Session:
             self._flush()
         except (MQTTException, ValueError, LookupError, TypeError, struct.error) as error:
             # paho's decoder on bytes that are no MQTT; what the peer sent is not worth more than a new connection
-            self._client.disconnect()
-            self._last_trouble = f"it sent what is no MQTT ({type(error).__name__})"
-            self._lost = self._lost or ReasonCode(PacketTypes.DISCONNECT, identifier=0x81)
+            self._leave(f"it sent what is no MQTT ({type(error).__name__})")
+        if self._held_bytes > MAX_HELD_BYTES:
+            self._leave("it sends more than can be taken in")
+
+    def _leave(self, why: str) -> None:
+        self._client.disconnect()
+        self._last_trouble = why
+        self._lost = self._lost or ReasonCode(PacketTypes.DISCONNECT, identifier=0x81)
 
     def _raise_if_refused(self) -> None:
         if self._refusal is not None:
@@ -382,6 +392,7 @@ class Session:
         except UnicodeDecodeError:
             return
         self._events.append(Message(name, bytes(message.payload), message.retain))
+        self._held_bytes += len(name) + len(message.payload) + MESSAGE_BYTES
 
     def _on_publish(self, client: paho.Client, _: Any, packet_id: int, reason: ReasonCode, properties: Any) -> None:
         publication = self._unacknowledged.pop(packet_id, None)
@@ -391,7 +402,8 @@ class Session:
     def _on_subscribe(
         self, client: paho.Client, _: Any, packet_id: int, reasons: list[ReasonCode], properties: Any
     ) -> None:
-        self._subscribed[packet_id] = reasons
+        if packet_id == self._subscribing:
+            self._granted = reasons
 
     def _on_log(self, client: paho.Client, _: Any, level: int, text: str) -> None:
         if level == paho.MQTT_LOG_ERR:

@@ -93,12 +93,14 @@ class OpenVisit:
 class Outbox:
     """Made by `open`. Every method may raise OutboxDiskFull, OutboxCorrupt or OutboxUnavailable.
 
-    interrupted: visits that were under way when the last process ended, each of which is owed a record;
-    last_alive_ns: UTC when that process was last known to live, None for a new file.
+    interrupted: visits that had no record yet when the last process ended, in the order in which they began: each is
+    owed one; last_alive_ns: UTC when that process was last known to live, None for a new file; checkpointed: number of
+    the newest checkpoint that waited, None if none did.
     """
 
     interrupted: tuple[OpenVisit, ...]
     last_alive_ns: int | None
+    checkpointed: int | None
 
     def __init__(self, connection: sqlite3.Connection, path: Path, sealer: Sealer, limits: Limits) -> None:
         self._db = connection
@@ -411,8 +413,9 @@ class Outbox:
         lane, self.last_alive_ns = db.execute("SELECT lane, alive_ns FROM state").fetchone()
         if lane != self._sealer.lane:
             raise OutboxForeign(f"{self._path} is of lane {lane}, not of {self._sealer.lane}")
-        visits = db.execute("SELECT * FROM visit ORDER BY utc_ns")
+        visits = db.execute("SELECT * FROM visit ORDER BY rowid")
         self.interrupted = tuple(OpenVisit(passage, Instant(utc, mono)) for passage, utc, mono in visits)
+        (self.checkpointed,) = db.execute("SELECT max(seq) FROM message WHERE kind = 'c'").fetchone()
         self._restore_ballast()
 
     @contextmanager

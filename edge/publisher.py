@@ -52,6 +52,8 @@ RECORD_EXPIRY_S = 7 * 24 * 3600
 STATE_INTERVAL_S = 30.0
 MAX_PATIENCE_S = 60.0
 MAX_REFUSED_PAUSE_S = 30.0
+LOG_AGAIN_S = 60.0
+"""A broker may cause trouble of several kinds in turn, without end: each kind is logged no oftener than this."""
 
 log = logging.getLogger(__name__)
 
@@ -140,12 +142,13 @@ class Publisher:
         self._state = state
         self._carried = carried
         self._connected = connected
-        self._request: bytes | None = None
+        self._request: bytes | None = None  # empty: nothing to ask; None: nobody said yet
         self._session = Session(broker, lane_id, resume=False)
         self._delivery = Delivery(receipt_timeout_s)
         self._number = 0
         self._announce_at = 0.0
         self._status = Status()
+        self._logged: dict[str, float] = {}
 
     @property
     def status(self) -> Status:
@@ -165,8 +168,8 @@ class Publisher:
         of the owner (None takes a request back). For any thread."""
         self._collectors = collectors
         self._session.certificate_file = certificate_file
-        if request != self._request:
-            self._request = request
+        if (request or b"") != self._request:
+            self._request = request or b""
             self.announce()
 
     def run(self, stop: threading.Event, alive: Callable[[], None]) -> None:
@@ -195,8 +198,8 @@ class Publisher:
             if now >= self._announce_at:
                 self._announce_at = now + STATE_INTERVAL_S
                 self._session.publish(self._state_message(online=True))
-            if (request := self._request) != asked:
-                self._session.publish(Publication(topic(self._lane_id, "request"), request or b"", retain=True))
+            if (request := self._request) is not None and request != asked:
+                self._session.publish(Publication(topic(self._lane_id, "request"), request, retain=True))
                 asked = request
             self._send(now)
             for event in self._session.wait(min(TICK_S, self._delivery.idle_s(now))):
@@ -243,8 +246,10 @@ class Publisher:
         self._trouble(error)
 
     def _trouble(self, error: SealaneError) -> None:
-        if error.code != self._status.error:
+        now = time.monotonic()
+        if error.code != self._status.error and now >= self._logged.get(error.code, -LOG_AGAIN_S) + LOG_AGAIN_S:
             logs.error(log, error, logging.WARNING)
+            self._logged[error.code] = now
         self._status = replace(self._status, error=error.code)
 
     def _message(self, sealed: Sealed) -> Publication:

@@ -9,11 +9,12 @@ import datetime
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import IO
+from urllib.parse import quote
 
 from pydantic import AwareDatetime, ValidationError
 from tuf.api import exceptions as tuf
@@ -140,6 +141,12 @@ class Trust:
             if path is None and not fetch:
                 raise TrustUnreachable(f"{name} is not kept here")
             return Path(path or self._client.download_target(info)).read_bytes()
+
+    def forget(self, folder: str) -> None:
+        """Keep what `target` brought of this folder no longer."""
+        for path in (self._directory / "targets").glob(quote(f"{folder}/", safe="") + "*"):
+            with suppress(OSError):
+                path.unlink()
 
     def _updater(self, carrier: Carrier, *, archive: bool) -> Updater:
         config = UpdaterConfig(

@@ -41,11 +41,14 @@ def command(
         raise TrustNotSetUp(f"{config} has no [trust] table: what the owner gives back has no place to go")
     signing_file = _on_disk(settings.keys.signing_key_file, config.parent)
     tls_file = _on_disk(settings.broker.key_file, config.parent)
-    if finish is not None:
-        _finish(settings, settings.trust.root_file, finish, signing_file, tls_file)
-    else:
-        _make_keys(settings, signing_file, tls_file, KeyType.P256 if p256 else KeyType.ED25519, anew=new_key)
-        _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file)
+    try:
+        if finish is not None:
+            _finish(settings, settings.trust.root_file, finish, signing_file, tls_file)
+        else:
+            _make_keys(settings, signing_file, tls_file, KeyType.P256 if p256 else KeyType.ED25519, anew=new_key)
+            _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file)
+    finally:
+        _hand_over(settings.state.directory)
 
 
 def _on_disk(path: Path, folder: Path) -> Path:
@@ -56,11 +59,10 @@ def _on_disk(path: Path, folder: Path) -> Path:
 
 
 def _signers(settings: "LaneConfig", signing_file: Path) -> "list[Signer]":
-    """The box's signing keys, the newest last: that of lane.toml, and those that it made when the owner asked."""
-    from edge.keeper import TRUST_FOLDER, later_keys
+    from edge.keeper import TRUST_FOLDER, signers_of
     from edge.seal import custody
 
-    return [custody.signer(path) for path in (signing_file, *later_keys(settings.state.directory / TRUST_FOLDER))]
+    return signers_of(custody.signer(signing_file), settings.state.directory / TRUST_FOLDER)
 
 
 def _make_keys(settings: "LaneConfig", signing_file: Path, tls_file: Path, kind: "KeyType", *, anew: bool) -> None:
@@ -75,7 +77,6 @@ def _make_keys(settings: "LaneConfig", signing_file: Path, tls_file: Path, kind:
         if not isinstance(_signers(settings, signing_file)[-1], FileSigner):
             raise typer.BadParameter(f"{signing_file} names a key in a token: make another there, and name that one")
         make_later_key(settings.state.directory / TRUST_FOLDER, kind)
-        _hand_over(settings.state.directory)
     if not tls_file.exists():
         make_tls_key(tls_file)
 
@@ -133,10 +134,7 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
         (settings.broker.certificate_file, certificate),
     ):
         _write(path, content)
-    renewed = kept / "certificate.pem"
-    if renewed.exists() and _certified(renewed.read_bytes()) != tls_key:
-        renewed.unlink()  # the box made itself new keys: it could not connect to fetch another
-    _hand_over(settings.state.directory)
+    (kept / "certificate.pem").unlink(missing_ok=True)  # none that was fetched is newer, and it may be another key's
     sys.stdout.write(f"lane {settings.lane.id} is enrolled under policy {trust.version}\n")
     for key in trust.policy.recipients_at(now):
         sys.stdout.write(f"  readable by {key.fingerprint}\n")
@@ -156,24 +154,24 @@ def _certified(certificate: bytes) -> object:
 def _instead_of(kept: Path, verified: Callable[[Path], "Trust"]) -> "Trust":
     """Begin anew under another authority: its word replaces all that one before it said and gave, once it is verified.
 
-    The keys that the box made stay.
-
-    Whatever `verified` raises; TrustUnkept.
+    The keys that the box made stay where they are. Whatever `verified` raises; TrustUnkept.
     """
     from edge.errors import TrustUnkept
 
-    place = kept.with_name(kept.name + ".new")
-    shutil.rmtree(place, ignore_errors=True)
+    trial = kept.with_name(kept.name + ".new")
     try:
-        trust = verified(place)
-        for path in kept.glob("signing-*"):
-            shutil.copy2(path, place)
-        shutil.rmtree(kept, ignore_errors=True)
-        place.rename(kept)
-    except OSError as error:
-        raise TrustUnkept(f"cannot write {kept}: {error.strerror}") from error
+        verified(trial)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(trial, ignore_errors=True)
+    try:
+        for path in list(kept.iterdir()) if kept.exists() else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif not path.name.startswith("signing-"):
+                path.unlink()
+    except OSError as error:
+        raise TrustUnkept(f"cannot empty {kept}: {error.strerror}") from error
+    trust = verified(kept)
     sys.stdout.write("this is another authority than before: what was kept of that one is gone\n")
     return trust
 
@@ -190,10 +188,15 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _hand_over(state: Path) -> None:
-    """Give what root put into the state directory to the user whose directory it is."""
+    """Give what root put into the state directory to the user whose directory it is, and nothing that a link of that
+    user's may point to."""
     from edge.keeper import TRUST_FOLDER
 
+    folder = state / TRUST_FOLDER
+    if os.geteuid() != 0 or not folder.exists():
+        return
     owner = state.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        for path in (state / TRUST_FOLDER, *(state / TRUST_FOLDER).rglob("*")):
-            os.chown(path, owner.st_uid, owner.st_gid)
+    for _, _, files, here in os.fwalk(folder):
+        os.fchown(here, owner.st_uid, owner.st_gid)
+        for name in files:
+            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=here, follow_symlinks=False)

@@ -55,6 +55,8 @@ def test_a_file_comes_whole_or_is_not_there(sent: bytes, brought: bytes | None) 
     [
         OK + b"Transfer-Encoding: chunked\r\n\r\n100\r\nabc",
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabc",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nabc",
         OK + b"Content-Length: 100\r\n\r\nabc",
         b"\xff\xff\r\n\r\n",
         b"",

@@ -24,6 +24,8 @@ from edge.mqtt import Session
 from tests.integration.lane_site import Site, free_port
 
 CONNACK = bytes.fromhex("20 03 00 00 00")
+CONNACK_WITHOUT_KEEPALIVE = bytes.fromhex("20 06 00 00 03 13 00 00")
+SUBACK = bytes.fromhex("90 04 00 01 00 01")
 DISCONNECT_TAKEN_OVER = bytes.fromhex("e0 02 8e 00")
 PUBLISH_TO_A = bytes.fromhex("30 06 00 01 61 00 68 69")
 
@@ -133,12 +135,46 @@ def test_a_file_that_is_missing_or_no_certificate_is_named(site: Site, missing: 
         ("30 80 80 80 7f 00 01 61", "packet of 266338304 bytes"),
         ("30 81 80 10 00 01 61", "packet of 262145 bytes"),
         ("34 08 00 01 61 00 01 00 68 69", "QoS 2"),
+        ("90 81 20 00 01 00", "packet of 4097 bytes"),
     ],
 )
 def test_a_broker_that_sends_more_than_was_asked_for_is_left(site: Site, packet: str, what: str) -> None:
     """Else it could fill the lane's memory."""
     with broker_that_says(site, CONNACK + bytes.fromhex(packet)) as session, pytest.raises(MqttLost, match=what):
         use(session, connected=False)
+
+
+def test_a_broker_that_sends_but_never_grants_the_subscription_is_left(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.mqtt.MAX_HELD_BYTES", 100_000)
+    with broker_that_says(site, CONNACK, PUBLISH_TO_A * 250) as session:
+        session.connect()
+        with pytest.raises(MqttLost, match="more than can be taken in"):
+            session.subscribe(["a"])
+
+
+def test_a_broker_that_reads_nothing_of_what_it_is_sent_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr("edge.mqtt_client.MAX_UNREAD", 3)
+    to_acknowledge = bytes.fromhex("32 08 00 01 61 00 01 00 68 69")
+    with broker_that_says(site, CONNACK, SUBACK + to_acknowledge * 20) as session:
+        session.connect()
+        session.subscribe(["a"])
+        monkeypatch.setattr(session._client, "_sock_send", full)
+        with pytest.raises(MqttLost, match="reads nothing"):
+            use(session)
+
+
+def test_a_broker_that_wants_no_keep_alive_has_its_way_for_one_connection_only(site: Site) -> None:
+    with broker_that_says(site, CONNACK_WITHOUT_KEEPALIVE) as session, pytest.raises(MqttError):
+        use(session, connected=False)
+    assert session._client.keepalive == 0
+    with pytest.raises(MqttUnreachable):
+        session.connect()
+    assert session._client.keepalive == site.connection("lane-1", 1).keepalive_s
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -3,6 +3,8 @@
 import queue
 import threading
 from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,12 +18,16 @@ from drivers.loop.wire import WRITE_TIMEOUT_S
 from drivers.settings import DriverSettings
 from edge.books import Books
 from edge.capture import CAPTURE_TIMEOUT_S
-from edge.daemon import SPENT_NOTE, STAGE_PATIENCE_S, STUCK_NOTE, Daemon
+from edge.daemon import ENDED_NOTE, SPENT_NOTE, STAGE_PATIENCE_S, STUCK_NOTE, Daemon
 from edge.errors import OutboxFull, StageStuck
 from edge.faults import BURST
 from edge.health import Health
+from edge.outbox import Outbox
 from edge.passage import FaultChanged, FaultKind, Passage, PassageMachine, PassageSettings
 from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateReading, PlateText, ReadRecord, encode
+from edge.seal import envelope
+from edge.seal.opener import FileOpener
+from tests.sealing import outbox, recipient_key
 
 ARRIVE, LEAVE, FAULT, CLEAR, LOST, RESTORED = LoopEventKind
 VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
@@ -33,6 +39,7 @@ class Kept(list[LaneRecord]):
 
     full = False
     depth = 0
+    checkpointed = None
 
     def append(self, record: LaneRecord) -> tuple[int, int]:  # type: ignore[override]
         encode(record)
@@ -52,6 +59,10 @@ def kept() -> Kept:
 
 @pytest.fixture
 def daemon(kept: Kept) -> Daemon:
+    return daemon_with(kept)
+
+
+def daemon_with(kept: Kept | Outbox) -> Daemon:
     daemon, publisher = Daemon.__new__(Daemon), SimpleNamespace(wake=lambda: None, announce=lambda: None)
     health, clock = Health(), Clock()
     vars(daemon).update(
@@ -63,6 +74,8 @@ def daemon(kept: Kept) -> Daemon:
         _plates=SimpleNamespace(model_id="model"),
         _arrivals={VISIT.id: Instant(1, 1)},
         _recent=deque(),
+        _visit_id=b"",
+        _restarted=False,
     )
     return daemon
 
@@ -114,7 +127,7 @@ def test_loops_whose_occupancy_had_its_record_are_noted_for_the_next_process_bef
 ) -> None:
     done: list[object] = []
     vars(daemon._books)["fault"] = lambda source, what, active: done.append(f"fault {source} {active:d}")
-    vars(kept)["note"] = lambda values: done.append((values[SPENT_NOTE], values[STUCK_NOTE]))
+    vars(kept)["note"] = lambda values: done.append(tuple(values.values()))
     vars(kept)["open_visit"] = lambda *_: done.append(("opened",))
     visits = SimpleNamespace(
         open=lambda _: None, left=lambda _: None, close=lambda passage: done.append((str(passage.ending),))
@@ -127,13 +140,85 @@ def test_loops_whose_occupancy_had_its_record_are_noted_for_the_next_process_bef
         ("opened",),
         "fault loop-0-detector 1",
         ("0", ""),
+        (bytes(16).hex(),),
         ("fault",),
         "fault loop-0-detector 0",
     ]
     done.clear()
     daemon._apply(machine.on(LoopEvent(ARRIVE, 0, 6)))
     daemon._apply(machine.tick(20_000_000_000))
-    assert done == [("", ""), ("opened",), "fault loop-0-stuck-on 1", ("0", "0"), ("gate-time",)]
+    assert done == [("", ""), ("opened",), "fault loop-0-stuck-on 1", ("0", "0"), (bytes(16).hex(),), ("gate-time",)]
+
+
+class Box:
+    """One box with a real outbox, whose daemon is killed and started again: visits are read when the test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ids = iter(bytes([n]) * 16 for n in range(1, 100))
+        self.start()
+
+    def start(self) -> None:
+        self.outbox = outbox(self._folder)
+        self.closed: list[Passage] = []
+        self.daemon = daemon_with(self.outbox)
+        self._machine = PassageMachine(PassageSettings(), new_id=lambda: next(self._ids))
+        vars(self.daemon).update(
+            _machine=self._machine,
+            _visits=SimpleNamespace(open=lambda _: None, left=lambda _: None, close=self.closed.append),
+            _noted={SPENT_NOTE: "", STUCK_NOTE: ""},
+            _interrupted=list(self.outbox.interrupted),
+            _ended=self.outbox.noted(ENDED_NOTE),
+        )
+
+    def kill(self) -> None:
+        self.outbox.close()
+        self.start()
+
+    def hear(self, *events: tuple[LoopEventKind, int]) -> None:
+        for kind, second in events:
+            self.daemon._apply(self._machine.on(LoopEvent(kind, 0, second * 10**9)))
+
+    def records(self) -> list[tuple[int, bool]]:
+        """Each visit's record, once all that were closed are read: the first byte of its id, and if it was read."""
+        self.daemon._settle_interrupted(10**18)
+        for passage in self.closed:
+            self.daemon._finish(passage, PlateReading(PlateText("B123"), None))
+        kept = [envelope.parse(message.payload) for message in self.outbox.pending()]
+        said = [envelope.open_record(one, FileOpener(recipient_key())) for one in kept]
+        return sorted((one.passage_id[0], one.reading.text is not None) for one in said if isinstance(one, ReadRecord))
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    made = Box(tmp_path)
+    yield made
+    made.outbox.close()
+
+
+def test_a_vehicle_that_stands_there_at_the_start_is_not_the_one_that_was_seen_to_leave(box: Box) -> None:
+    box.hear((RESTORED, 1), (ARRIVE, 10), (LEAVE, 12))
+    box.kill()
+    box.hear((RESTORED, 40), (ARRIVE, 40), (LEAVE, 45))
+    assert box.records() == [(1, False), (2, True)]
+
+
+def test_a_visit_goes_on_though_one_before_it_had_no_record_yet(box: Box) -> None:
+    box.hear((RESTORED, 1), (ARRIVE, 10), (LEAVE, 12), (ARRIVE, 15))
+    box.kill()
+    box.hear((RESTORED, 40), (ARRIVE, 40))
+    box.kill()
+    box.hear((RESTORED, 60), (ARRIVE, 60), (LEAVE, 70))
+    assert box.records() == [(1, False), (2, True)]
+
+
+def test_a_visit_goes_on_whatever_the_clock_said_when_it_began(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.hear((RESTORED, 1), (ARRIVE, 10), (LEAVE, 12))
+    monkeypatch.setattr(box.daemon._books, "instant", lambda at_ns: Instant(1, at_ns))
+    box.hear((ARRIVE, 15))
+    box.kill()
+    box.hear((RESTORED, 40), (ARRIVE, 40), (LEAVE, 45))
+    assert box.records() == [(1, False), (2, True)]
 
 
 def test_a_call_that_chatters_under_a_fault_is_noted_no_oftener_than_that_the_process_lives(

@@ -1,6 +1,8 @@
 """`sealane enrol` on a box that was enrolled before: what stays, and what does not."""
 
 import datetime
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from central.repository import Repository
 from edge import enrolment, keeper
 from edge.commands.enrol import command
 from edge.config import load
-from edge.errors import RequestInvalid, TrustNotSetUp, TrustRefused
+from edge.errors import RequestInvalid, TrustNotSetUp, TrustRefused, TrustUnkept
 from edge.keeper import tls_public
 from edge.policy import Recipient, Revocation
 from edge.seal.keys import KeyType, PublicKey
@@ -130,7 +132,8 @@ def test_what_was_verified_stays_until_the_new_authoritys_word_is(tmp_path: Path
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_renewed_certificate_goes_with_the_key_that_it_was_for(tmp_path: Path, box: Box, kept: bool) -> None:
+def test_a_certificate_that_is_brought_takes_the_place_of_a_renewed_one(tmp_path: Path, box: Box, kept: bool) -> None:
+    """The renewed one may have ended while the lane was away, or be for a key that is gone."""
     owner = Owner(tmp_path / "owner", box.ask())
     box.finish(owner.reply())
     renewed = box.trust / "certificate.pem"
@@ -140,7 +143,7 @@ def test_a_renewed_certificate_goes_with_the_key_that_it_was_for(tmp_path: Path,
             (box.folder / name).unlink()
     owner.enrol(box.ask())
     box.finish(owner.reply())
-    assert box.shows() == (renewed if kept else box.folder / "tls.pem")
+    assert box.shows() == box.folder / "tls.pem"
     assert tls_public(box.folder / "tls.key") == enrolment.parse(box.ask()).tls_key
 
 
@@ -178,6 +181,49 @@ def test_a_box_whose_key_was_revoked_is_enrolled_with_a_new_one(
     assert "restart" in box.finish(owner.reply())
     assert box.signs_with() == enrolment.parse(asked).signing_key != revoked
     assert box.signs_with().type is kind
+
+
+def test_keys_that_a_box_made_outlast_any_trouble_while_it_changes_to_another_authority(
+    tmp_path: Path, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    box.finish(owner.reply())
+    owner.enrolments.rotate("lane-1")
+    owner.sign()
+    rotated(box, owner)
+    second = Owner(tmp_path / "second", asked := box.ask())
+    rmtree, kills = shutil.rmtree, iter(range(1, 10))
+
+    def killed(path: Path, **_: object) -> None:
+        if Path(path).parent == box.trust and next(kills) < 4:
+            raise OSError("killed")
+        rmtree(path, ignore_errors=True)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    for _ in range(3):
+        with pytest.raises(TrustUnkept):
+            box.finish(second.reply())
+    box.finish(second.reply())
+    assert box.signs_with() == enrolment.parse(asked).signing_key
+    assert box.ask() == asked
+
+
+def test_what_root_leaves_in_the_state_directory_is_the_services_and_nothing_that_a_link_points_to(
+    tmp_path: Path, box: Box
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (elsewhere / "secret").write_text("root's")
+    box.finish(Owner(tmp_path / "owner", box.ask()).reply())
+    (box.trust / "link").symlink_to(elsewhere / "secret")
+    (box.trust / "folder").symlink_to(elsewhere)
+    os.chown(box.folder / "state", 1234, 1234)
+    box.ask("--new-key")
+    mine = [path for path in box.trust.rglob("*") if not path.is_symlink()]
+    assert {(path.name, path.stat().st_uid) for path in mine} == {(path.name, 1234) for path in mine}
+    assert len(mine) > 5
+    assert {path.stat().st_uid for path in (elsewhere, elsewhere / "secret")} == {0}
 
 
 def rotated(box: Box, owner: Owner) -> bytes:

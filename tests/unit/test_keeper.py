@@ -3,10 +3,13 @@
 import dataclasses
 import datetime
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -14,11 +17,12 @@ from central.repository import Repository
 from edge import enrolment
 from edge.carrier import Carrier, DirectoryCarrier, RetainedCarrier
 from edge.errors import KeyFileMissing, TrustRefused, TrustUnkept
-from edge.keeper import Keeper, make_tls_key
+from edge.keeper import Keeper, make_later_key, make_tls_key, signers_of
 from edge.mqtt_client import MAX_PACKET_BYTES
 from edge.policy import Lane, LaneKey, ModelBundle, Recipient, Revocation
 from edge.seal import envelope, keys
-from edge.seal.signer import FileSigner
+from edge.seal.keys import KeyType
+from edge.seal.signer import FileSigner, Signer
 from edge.trust import MAX_ROOT_ROTATIONS, Trust
 from tests.sealing import READ, recipient_key, signing_key
 
@@ -113,6 +117,33 @@ def test_models_that_a_kill_left_beside_those_that_follow_them_are_removed(tmp_p
     assert [folder.name for folder in models.iterdir()] == ["m-2"]
 
 
+def test_models_are_kept_once(tmp_path: Path, owner: Repository) -> None:
+    for name in ("m-1", "m-2"):
+        name_model(owner, name, content=name.encode())
+        assert keeper(tmp_path, owner).step(NOW).fault is None
+    assert {path.name for path in (tmp_path / "trust" / "targets").iterdir()} == {"policy%2Fcurrent"}
+
+
+def test_models_that_a_kill_left_half_removed_are_fetched_again(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, **_: object) -> None:
+        if path.exists():
+            (path / "manifest.json").unlink()
+            raise OSError("killed")
+
+    name_model(owner, "m-1")
+    keeper(tmp_path, owner).step(NOW)
+    name_model(owner, "m-2")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        keeper(tmp_path, owner).step(NOW)
+    name_model(owner, "m-1")
+    folder = keeper(tmp_path, owner).step(NOW).model_folder
+    assert folder == tmp_path / "trust" / "models" / "m-1"
+    assert (folder / "manifest.json").read_bytes() == b"{}"
+
+
 def test_models_that_were_taken_back_are_not_those_before_others(tmp_path: Path, owner: Repository) -> None:
     name_model(owner, "m-1")
     watch = keeper(tmp_path, owner)
@@ -135,6 +166,22 @@ def test_a_key_that_the_owner_revoked_is_asked_for_no_more(tmp_path: Path, owner
     second = watch.step(NOW).request
     assert second is not None
     assert enrolment.parse(second).signing_key != refused
+
+
+def test_a_lane_signs_with_the_key_that_the_owner_named_last(tmp_path: Path, owner: Repository) -> None:
+    (tmp_path / "trust").mkdir()
+    made = make_later_key(tmp_path / "trust", KeyType.ED25519).public
+    for order in ((signing_key().public, made), (made, signing_key().public)):
+        owner.edit(lanes={"lane-1": Lane(keys=tuple(LaneKey(key=key) for key in order))})
+        owner.publish(TARGETS, ONLINE, NOW)
+        assert keeper(tmp_path, owner).step(NOW).sealer.signer.public == order[-1]
+
+
+def test_beside_a_key_in_a_token_none_in_a_file_counts(tmp_path: Path) -> None:
+    token = cast("Signer", SimpleNamespace(public=signing_key().public))
+    make_later_key(tmp_path, KeyType.ED25519)
+    assert signers_of(token, tmp_path) == [token]
+    assert len(signers_of(FileSigner(signing_key()), tmp_path)) == 2
 
 
 def test_a_key_that_a_power_cut_left_half_written_is_made_again(tmp_path: Path, owner: Repository) -> None:

@@ -185,6 +185,18 @@ def test_a_read_that_could_not_be_sealed_leaves_its_visit_open_and_takes_no_numb
         assert [visit.passage_id for visit in box.interrupted] == [READ.passage_id]
 
 
+def test_the_next_process_knows_of_a_checkpoint_that_waits(tmp_path: Path) -> None:
+    with outbox(tmp_path) as box:
+        box.append(CHECKPOINT)
+        box.append(CHECKPOINT)
+        box.append(READ)
+    with outbox(tmp_path) as box:
+        assert box.checkpointed == 2
+        box.confirm(receipt(box, 3))
+    with outbox(tmp_path) as box:
+        assert box.checkpointed is None
+
+
 def test_a_note_is_kept_for_the_next_process_until_another_takes_its_place(tmp_path: Path) -> None:
     with outbox(tmp_path) as box:
         assert box.noted("configuration") is None

@@ -1,5 +1,6 @@
 """What to send and when to send it again, without a broker."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.config import Broker
-from edge.errors import MqttNoSubscriber
+from edge.errors import MqttNoSubscriber, MqttNotAuthorised
 from edge.mqtt import NO_SUBSCRIBER, Publication, topic
 from edge.publisher import MAX_PATIENCE_S, MAX_REFUSED_PAUSE_S, Delivery, Publisher
 
@@ -160,14 +161,74 @@ TestWire = Wire.TestCase
 TestWire.settings = settings(max_examples=50, stateful_step_count=20, deadline=None)
 
 
+def publisher() -> Publisher:
+    file = Path("unread.pem")
+    broker = Broker(host="broker", ca_file=file, certificate_file=file, key_file=file)
+    outbox = SimpleNamespace(pending=lambda limit: [])
+    return Publisher(broker, "lane-1", outbox, [], receipt_timeout_s=1, state=dict)  # type: ignore[arg-type]
+
+
+class Line:
+    """A connection that holds for two turns; what was published on it."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.published: list[Publication] = []
+
+    def connect(self, will: Publication) -> bool:
+        return True
+
+    def subscribe(self, filters: object) -> None: ...
+
+    def wake(self) -> None: ...
+
+    def wait(self, timeout_s: float) -> list[object]:
+        if len(self.published) > 1:
+            self.stop.set()
+        self.published.append(Publication("", b""))
+        return []
+
+    def publish(self, publication: Publication) -> None:
+        self.published.append(publication)
+
+    def close(self, farewell: Publication) -> None: ...
+
+
+def asked(lane: Publisher) -> list[bytes]:
+    """What the lane asks of the owner over one connection."""
+    line = Line()
+    vars(lane)["_session"] = line
+    lane._serve(line.stop, lambda: None)
+    return [one.payload for one in line.published if one.topic == topic("lane-1", "request")]
+
+
+def test_a_request_that_was_answered_while_the_line_or_the_lane_was_down_is_taken_back() -> None:
+    lane = publisher()
+    assert asked(lane) == []
+    lane.follow([], Path("certificate"), b"a key")
+    assert asked(lane) == [b"a key"]
+    lane.follow([], Path("certificate"), None)
+    assert asked(lane) == [b""]
+    restarted = publisher()
+    restarted.follow([], Path("certificate"), None)
+    assert asked(restarted) == [b""]
+
+
+def test_trouble_of_two_kinds_in_turn_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    lane = publisher()
+    with caplog.at_level("WARNING"):
+        for _ in range(1000):
+            lane._trouble(MqttNoSubscriber("nobody"))
+            lane._trouble(MqttNotAuthorised("not you"))
+    assert len(caplog.records) == 2
+    assert lane.status.error == MqttNotAuthorised.code
+
+
 @pytest.mark.parametrize(
     ("leaf", "said"),
     [("record", MqttNoSubscriber.code), ("checkpoint", MqttNoSubscriber.code), ("state", None), ("request", None)],
 )
 def test_only_of_what_a_collector_must_hear_it_is_trouble_that_nobody_listens(leaf: str, said: str | None) -> None:
-    file = Path("unread.pem")
-    broker = Broker(host="broker", ca_file=file, certificate_file=file, key_file=file)
-    outbox = SimpleNamespace(pending=lambda limit: [])
-    publisher = Publisher(broker, "lane-1", outbox, [], receipt_timeout_s=1, state=dict)  # type: ignore[arg-type]
-    publisher._refused(Publication(topic("lane-1", leaf), b"", retain=True), NO_SUBSCRIBER)
-    assert publisher.status.error == said
+    lane = publisher()
+    lane._refused(Publication(topic("lane-1", leaf), b"", retain=True), NO_SUBSCRIBER)
+    assert lane.status.error == said
