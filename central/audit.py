@@ -25,7 +25,7 @@ from central.store import Store, epoch_of, link_of
 from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked
 from edge.mqtt import split
 from edge.seal.chain import ChainVerifier, Finding
-from edge.seal.envelope import Envelope
+from edge.seal.envelope import Envelope, EpochLink, Header
 
 MAX_LINE_BYTES = 128 * 1024
 LONGEST_TOLD = 100
@@ -119,8 +119,8 @@ class Audit:
         self._reports: dict[tuple[str, int], EpochReport] = {}
         self._policies: dict[tuple[str, int], dict[int, tuple[int, int]]] = {}
         """Of each epoch: which policies its messages name, each from which number to which."""
-        self._unlinked: dict[str, dict[int, int]] = {}
-        """Of each lane: the epochs without a link, and when the first message of each was sealed."""
+        self._openings: dict[str, dict[int, Header]] = {}
+        """Of each lane: what the first message of each epoch says."""
         self._refused: dict[str, EpochReport] = {}
 
     def take(self, heard: Heard) -> None:
@@ -142,8 +142,8 @@ class Audit:
         report.kinds[header.kind] = report.kinds.get(header.kind, 0) + 1
         if header.seq > report.last:
             report.last, report.last_ns, report.head = header.seq, header.time_ns, message.digest.hex()
-        if header.seq == 1 and header.prev is None:
-            self._unlinked.setdefault(header.lane, {})[header.epoch] = header.time_ns
+        if header.seq == 1:
+            self._openings.setdefault(header.lane, {})[header.epoch] = header
         if header.gap is not None:
             report.declared += header.gap.last_seq - header.gap.first_seq + 1
         if verdict.finding in PROBLEMS:
@@ -171,14 +171,22 @@ class Audit:
         return sorted(found, key=lambda report: (report.lane, report.last_ns))
 
     def _judge_beginnings(self) -> None:
-        """Beside epochs that the owner announced one may have no link, the lane's first: it was sealed before them."""
-        for lane, begun in self._unlinked.items():
+        """Beside epochs that the owner announced one may begin without a link, the lane's first: it was sealed before
+        them. One with a link to an epoch that is not here (of another store) may be announced, if nothing was before.
+        """
+        for lane, openings in self._openings.items():
             announced = self._lane_keys.epochs(lane)
+            begun = {epoch: said.time_ns for epoch, said in openings.items() if not self._goes_on(said)}
             earliest = min((begun[epoch] for epoch in announced if epoch in begun), default=sys.maxsize)
             for epoch, time_ns in begun.items():
-                report = self._reports[lane, epoch]
-                if epoch not in announced and time_ns > earliest and UNLINKED not in report.found:
+                linked = openings[epoch].prev is not None
+                early_enough = min(begun.values()) if linked else sys.maxsize if epoch in announced else earliest
+                if time_ns > early_enough and UNLINKED not in (report := self._reports[lane, epoch]).found:
                     report.problem(UNLINKED, 1)
+
+    def _goes_on(self, opening: Header) -> bool:
+        """Whether it goes on from an epoch that is here: how well, its chain's verdict says."""
+        return isinstance(opening.prev, EpochLink) and (opening.lane, opening.prev.epoch) in self._reports
 
     def _absent(self) -> Iterator[EpochReport]:
         """Of whom the owner speaks, and nothing is here."""

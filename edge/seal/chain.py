@@ -4,14 +4,15 @@
 tail, collector and audit alike. Both are values and rules only; neither checks signatures: verify first.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
 from operator import itemgetter
 
+from edge.record import Kind
 from edge.seal.envelope import Envelope, EpochLink
 
 
@@ -40,7 +41,7 @@ class Finding(StrEnum):
     NEW_EPOCH = "new-epoch"  # the first of an epoch, rightly linked or announced
     JOINED = "joined"  # the first heard from this lane; what came before is not known here
     DECLARED = "declared-gap"  # says that `missing` was given up
-    LATE = "late"  # fills a hole reported before
+    LATE = "late"  # fills a hole reported before, or was declared given up
     DUPLICATE = "duplicate"  # the same message again
     OLD = "old"  # accounted for too long ago to compare
     GAP = "gap"  # `missing` has not arrived, so far
@@ -146,12 +147,13 @@ class ChainVerifier:
         header = envelope.header
         link = header.prev
         before = self._epochs.get(link.epoch) if isinstance(link, EpochLink) else None
-        if isinstance(link, EpochLink) and before is not None and not before.followed:
-            if before.ends_with(link.head):
+        if isinstance(link, EpochLink) and before is not None:
+            if not before.followed and before.ends_with(link.head):
                 before.followed = before.covered[-1][1]  # by one epoch only: a second one would hide the first
                 return Verdict(Finding.NEW_EPOCH)
-            if not self._from_start and before.covered[0][0] > 1 and len(before.seen) == 1:
+            if not (before.followed or self._from_start) and before.covered[0][0] > 1 and len(before.seen) == 1:
                 return Verdict(Finding.JOINED)  # all that is known of it is what a broker retained
+            return Verdict(Finding.UNLINKED_EPOCH)  # also if it was announced: its own link says what is not here
         if not self._epochs and not self._from_start and (header.seq != 1 or header.prev is not None):
             return Verdict(Finding.JOINED)
         if header.epoch in self.announced:
@@ -169,15 +171,18 @@ _FIRST, _LAST = itemgetter(0), itemgetter(1)
 class _Epoch:
     """What is known of one epoch.
 
-    covered: disjoint runs of accounted sequence numbers, ascending; seen: digest and prev of those remembered;
-    top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn; followed: the
-    number of the message that another epoch goes on from, 0 if none does; headless: nobody knows yet whether it is
-    linked.
+    covered: disjoint runs of accounted sequence numbers, ascending; given_up: runs of those, declared and never heard;
+    kept: numbers heard that were no reads, ascending, which can't be given up; seen: digest and prev of those
+    remembered; top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn;
+    followed: the number of the message that another epoch goes on from, 0 if none does; headless: nobody knows yet
+    whether it is linked.
     """
 
     window: int
     max_holes: int
     covered: list[tuple[int, int]] = field(default_factory=list)
+    given_up: list[tuple[int, int]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
     seen: OrderedDict[int, tuple[bytes, bytes | None]] = field(default_factory=OrderedDict)
     top: int = 0
     followed: int = 0
@@ -185,16 +190,25 @@ class _Epoch:
 
     def accept(self, envelope: Envelope) -> Verdict:
         header, digest = envelope.header, envelope.digest
-        seq = header.seq
-        if seq in self.seen:
+        seq, given_up = header.seq, self._given_up(header.seq)
+        if seq in self.seen and (given_up is None or self.seen[seq][0] != digest):
             return Verdict(Finding.DUPLICATE if self.seen[seq][0] == digest else Finding.FORK)
         prev = header.prev if isinstance(header.prev, bytes) else None
         if not self._fits(seq, prev, digest) or (self.followed and seq > self.followed):
             return Verdict(Finding.FORK)
+        if given_up is not None:
+            if header.kind is not Kind.READ:
+                return Verdict(Finding.FORK)
+            self._found(seq, given_up)
+            self._remember(seq, digest, prev)
+            return Verdict(Finding.LATE)
         if self._covers(seq):
             return Verdict(Finding.OLD)
         if header.gap and not self._declare(header.gap.first_seq, header.gap.last_seq, header.gap.last_hash):
             return Verdict(Finding.FORK)
+        if header.kind is not Kind.READ:
+            insort(self.kept, seq)
+            del self.kept[: -self.window]
         self.cover(seq, seq)
         self._remember(seq, digest, prev)
         if header.gap:
@@ -213,10 +227,37 @@ class _Epoch:
         known, after = self.seen.get(last), self.seen.get(last + 1)
         if (known and known[0] != last_hash) or (after and after[1] not in (None, last_hash)):
             return False
+        if bisect_left(self.kept, first) < bisect_right(self.kept, last):
+            return False
+        for run in self._unaccounted(first, last):
+            insort(self.given_up, run)
+        del self.given_up[: -self.max_holes]
         self.cover(first, last)
         if not known:
             self._remember(last, last_hash, None)
         return True
+
+    def _given_up(self, seq: int) -> int | None:
+        """Which of the runs given up that number is in."""
+        run = bisect_right(self.given_up, seq, key=_FIRST) - 1
+        return run if run >= 0 and seq <= self.given_up[run][1] else None
+
+    def _found(self, seq: int, run: int) -> None:
+        """What was given up has come all the same."""
+        first, last = self.given_up[run]
+        self.given_up[run : run + 1] = [part for part in ((first, seq - 1), (seq + 1, last)) if part[0] <= part[1]]
+        del self.given_up[: -self.max_holes]
+
+    def _unaccounted(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The runs between two numbers that nothing is known of."""
+        for known in self.covered[bisect_left(self.covered, first, key=_LAST) :]:
+            if known[0] > last:
+                break
+            if first < known[0]:
+                yield first, known[0] - 1
+            first = known[1] + 1
+        if first <= last:
+            yield first, last
 
     def cover(self, first: int, last: int) -> None:
         """Count `first` to `last` as accounted for."""

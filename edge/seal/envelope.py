@@ -232,8 +232,8 @@ def _check_header(header: Header) -> None:
         raise Malformed("the first message of an epoch links epochs, every other one links messages")
     if (header.gap is None) == (header.kind is Kind.GAP):
         raise Malformed("a gap is declared by messages of kind g, and by no others")
-    if header.gap and not header.gap.first_seq <= header.gap.last_seq < header.seq:
-        raise Malformed("a gap must lie before the message that declares it")
+    if header.gap and not 2 <= header.gap.first_seq <= header.gap.last_seq < header.seq:
+        raise Malformed("a gap must lie before the message that declares it, and spare the epoch's first")
 
 
 @dataclass(frozen=True, slots=True)

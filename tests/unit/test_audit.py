@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from central.audit import Audit, EpochReport, Heard, _tell, command, of_capture, of_store
+from central.audit import UNLINKED, Audit, EpochReport, Heard, _tell, command, of_capture, of_store
 from central.store import Store
 from edge.errors import CaptureMalformed
 from edge.record import GapRecord, LaneRecord
@@ -107,6 +107,47 @@ def test_whole_chains_over_linked_epochs_have_no_problem(tmp_path: Path) -> None
         ("lane-2", "1", 3, 3),
     }
     assert sum(reports[0].kinds.values()) == reports[0].messages
+
+
+@pytest.mark.parametrize("announced", [(), (3,), (9, 3)])
+def test_an_end_that_was_cut_off_shows_in_the_epoch_that_goes_on_from_it_announced_or_not(
+    tmp_path: Path, announced: tuple[int, ...]
+) -> None:
+    found = problems(audit_of(store_of(tmp_path, *FIRST[:-2], *SECOND), *announced))
+    assert found == [("3", 1, UNLINKED)]
+
+
+@pytest.mark.parametrize("announced", [(), (7,), (9, 7)])
+def test_an_epoch_that_vanished_between_two_shows_in_the_second_announced_or_not(
+    tmp_path: Path, announced: tuple[int, ...]
+) -> None:
+    third = extend(ChainState.start(7, link(SECOND)), [READ] * 5, at_ns=NOW.utc_ns + 1)
+    found = problems(audit_of(store_of(tmp_path, *FIRST, *third), *announced))
+    assert found == [("7", 1, UNLINKED)]
+
+
+@pytest.mark.parametrize("other", [2, 4])
+@pytest.mark.parametrize("announced", [(), (3,)])
+def test_of_two_epochs_that_go_on_from_one_end_one_is_wrong_announced_or_not(
+    tmp_path: Path, other: int, announced: tuple[int, ...]
+) -> None:
+    path = store_of(tmp_path, *FIRST, *SECOND, *chain(other, 5, link(FIRST)))
+    assert [what for _, _, what in problems(audit_of(path, *announced))] == [UNLINKED]
+
+
+def test_an_announced_epoch_may_go_on_from_another_store_and_is_the_beginning_of_this_one(tmp_path: Path) -> None:
+    linked = extend(ChainState.start(3, link(FIRST)), [READ] * 5, at_ns=NOW.utc_ns)
+    path = store_of(tmp_path, *linked)
+    assert problems(audit_of(path, 3)) == []
+    assert problems(audit_of(path)) == [("3", 1, UNLINKED)]
+    card = extend(ChainState.start(5), [READ] * 4, at_ns=NOW.utc_ns + 20)
+    assert problems(audited([*linked, *card], 3)) == [("5", 1, UNLINKED)]
+
+
+def test_what_was_declared_given_up_and_comes_is_counted_like_anything_else() -> None:
+    gap = extend(after(FIRST), [GapRecord(3, 4, 2, "outbox-full", FIRST[3].digest)])
+    (report,) = audited([*FIRST[:2], *gap, *FIRST[2:]])
+    assert (report.problems, report.messages, report.declared) == ([], 9, 2)
 
 
 def test_an_epoch_without_its_first_message_proves_nothing(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState, ChainVerifier, Finding, Verdict, _Epoch
 from edge.seal.envelope import Envelope, EpochLink
-from tests.sealing import CHECKPOINT, READ, sealer
+from tests.sealing import AUDIT, CHECKPOINT, READ, sealer
 
 
 def epoch(number: int, length: int, link: EpochLink | None = None, lane: str = "lane-1") -> list[Envelope]:
     """The messages of one epoch."""
-    return extend(ChainState.start(number, link), [CHECKPOINT] * length, lane)
+    return extend(ChainState.start(number, link), [READ] * length, lane)
 
 
 def extend(state: ChainState, said: list[LaneRecord], lane: str = "lane-1") -> list[Envelope]:
@@ -136,8 +136,34 @@ def test_what_was_given_up_and_arrives_all_the_same_is_no_alarm_if_it_is_the_sam
     verifier = ChainVerifier("lane-1", from_start=True)
     declared = extend(after(TEN), [gap(TEN, 4, 6)])
     findings(verifier, [*TEN[:3], declared[0]])
-    assert findings(verifier, TEN[3:6]) == [Finding.OLD, Finding.OLD, Finding.DUPLICATE]
     assert findings(verifier, extend(after(TEN[:5]), [READ])) == [Finding.FORK]
+    assert findings(verifier, [TEN[5], TEN[3]]) == [Finding.LATE] * 2
+    assert findings(verifier, extend(after(TEN[:4]), [READ])) == [Finding.FORK]
+    assert findings(verifier, [TEN[4], *TEN[3:6]]) == [Finding.LATE] + [Finding.DUPLICATE] * 3
+    assert findings(verifier, TEN[6:]) == [Finding.IN_ORDER] * 4
+    assert (verifier.holes(1), verifier.complete_up_to(1)) == ([], 11)
+
+
+@pytest.mark.parametrize("kept", [CHECKPOINT, AUDIT])
+def test_only_reads_are_given_up_so_a_gap_over_anything_else_is_a_fork_whichever_comes_first(kept: LaneRecord) -> None:
+    made = extend(ChainState.start(1), [CHECKPOINT, READ, kept, READ])
+    declared = extend(after(made), [gap(made, 2, 3)])
+    in_turn, ahead = (ChainVerifier("lane-1", from_start=True) for _ in range(2))
+    assert findings(in_turn, [*made, *declared])[-1] is Finding.FORK
+    assert findings(ahead, [made[0], *declared, *made[1:]])[1:] == [
+        Finding.DECLARED, Finding.LATE, Finding.FORK, Finding.IN_ORDER
+    ]  # fmt: skip
+
+
+def test_what_is_known_of_gaps_is_bounded() -> None:
+    verifier = ChainVerifier("lane-1", max_holes=4, window=8)
+    made = epoch(1, 60)
+    findings(verifier, made[:1])
+    for last in range(3, 60, 2):
+        findings(verifier, extend(ChainState(1, 100 + last, bytes(32)), [gap(made, last, last)]))
+    findings(verifier, made[1::2])
+    (known,) = verifier._epochs.values()
+    assert (len(known.given_up), len(known.kept), len(known.seen)) == (4, 8, 8)
 
 
 def test_a_declaration_that_does_not_fit_the_chain_is_a_fork() -> None:
@@ -159,11 +185,14 @@ def test_a_new_epoch_is_linked_to_the_end_of_the_one_before() -> None:
     "link", [None, EpochLink(1, TEN[8].digest), EpochLink(1, bytes(32)), EpochLink(9, TEN[-1].digest)]
 )
 def test_an_epoch_that_does_not_go_on_from_the_last_is_an_alarm_unless_announced(link: EpochLink | None) -> None:
+    """What its own link says of an epoch that is here is not lifted by any announcement."""
     verifier = ChainVerifier("lane-1", from_start=True)
     announced = ChainVerifier("lane-1", from_start=True, announced=[2])
     second = epoch(2, 3, link)
     assert findings(verifier, [*TEN, *second])[10:] == [Finding.UNLINKED_EPOCH, Finding.IN_ORDER, Finding.IN_ORDER]
-    assert findings(announced, [*TEN, *second])[10] is Finding.NEW_EPOCH
+    contradicted = link is not None and link.epoch == 1
+    said = findings(announced, [*TEN, *second])[10]
+    assert said is (Finding.UNLINKED_EPOCH if contradicted else Finding.NEW_EPOCH)
 
 
 def test_a_vanished_epoch_is_found() -> None:
