@@ -1,5 +1,6 @@
 """`sealane keys`: makes the files that hold keys and certificates, and shows fingerprints. Never overwrites one."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,10 @@ def tls(
     """A TLS certificate from an authority of one's own, for benches and small sites."""
     from central import certificates
 
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", name) is None:
+        raise typer.BadParameter("--name: up to 64 letters, digits, dots and dashes, as a lane's id or a host's name")
+    if not ca.exists():
+        typer.echo(f"a new authority is made in {ca}: nobody trusts it yet", err=True)
     authority = certificates.Authority.open_or_make(ca)
     key = certificates.make_key()
     hosts = tuple(host or SERVER_HOSTS) if server else ()

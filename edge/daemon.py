@@ -22,7 +22,7 @@ from typing import Any
 
 from drivers.camera.base import Camera
 from drivers.clock import Clock
-from drivers.loop.base import LoopDetector, LoopEvent
+from drivers.loop.base import LoopDetector, LoopEvent, LoopEventKind
 from drivers.loop.watch import LoopWatcher, WatchState
 from edge import config, keeper, logs, notify
 from edge.aim.eye import Eye
@@ -254,7 +254,8 @@ class Daemon:
         killed in between may leave a fault to be told twice, but none untold, and no vehicle two records."""
         for change in changes:
             if isinstance(change, FaultChanged):
-                self._books.fault(_source(change.fault, change.loop), str(change.fault), active=change.active)
+                what = change.detail or str(change.fault)
+                self._books.fault(_source(change.fault, change.loop), what, active=change.active)
         if any(isinstance(change, Opened | Closed) for change in changes):
             self._note_loops()
         for change in changes:
@@ -412,12 +413,15 @@ class Daemon:
         self._health.set(
             loop="lost" if self._machine.state is State.BLIND else "ok",
             outbox=self._outbox.depth,
+            unconfirmed_s=self._publisher.unconfirmed_s,
             frames=self._feed.frames,
             broker=self._publisher.status.error or "ok",
         )
 
     def _hear(self, event: LoopEvent) -> None:
         """Runs in the loop's thread."""
+        if event.kind is LoopEventKind.LOST and self._watcher.trouble is not None:
+            logs.error(log, self._watcher.trouble, logging.WARNING)
         self._events.put(event, timeout=STAGE_PATIENCE_S)
 
     def _read_frame(self, lease: FrameLease) -> FrameReading:
@@ -457,7 +461,7 @@ def _driver(kind: str, chosen: config.Loop | config.Camera, folder: Path) -> Any
     if chosen.driver not in found:
         raise DriverUnknown(f"no {kind} driver {chosen.driver!r}; there are: {', '.join(sorted(found))}")
     driver = found[chosen.driver].load()
-    return driver(config.check(driver.Settings, chosen.device, where=f"lane.toml: {kind}.device", base=folder))
+    return driver(config.check(driver.Settings, chosen.device, where=f"{kind}.device", base=folder))
 
 
 def _plate_reader(folder: Path | None, threads: int) -> tuple[PlateReader, ModelError | None]:

@@ -9,13 +9,13 @@ from edge.errors import catalogue
 from edge.passage import FaultKind
 
 MANY_WAITING = 100
-"""More messages than this that wait for a receipt are a sign, not a moment."""
+LONG_UNCONFIRMED_S = 120
+"""More messages than this that wait for a receipt, or a longer time without any receipt, are a sign, not a moment."""
 
 _HINTS = {error.code: error.hint for error in catalogue()}
 _LOOP_FAULTS = {
     FaultKind.DETECTOR: "Read the detector's own display; check the loop's feeder for breaks.",
     FaultKind.STUCK: "Look for a parked vehicle; if the lane is empty, reset the detector.",
-    FaultKind.LOST: "Check the detector's power and the serial line; the log has the code.",
 }
 _MEASURES = {
     "writes": "Start it with systemd/sealane@.service, or use a kernel with Landlock.",
@@ -47,10 +47,14 @@ def checks(
         yield Check(source, True, "ok")
     for source, code in sorted(faults.items()):
         yield Check(source, False, code, _HINTS.get(code) or _LOOP_FAULTS.get(code, "The log has more."))
-    waiting = status.get("outbox", 0)
-    if waiting > MANY_WAITING:
-        do = "See that the broker and a collector run, and that the collector knows this lane's key."
-        yield Check("outbox", False, f"{waiting} messages wait for a receipt", do)
+    waiting, silent_s = status.get("outbox", 0), status.get("unconfirmed_s", 0)
+    if waiting > MANY_WAITING or silent_s > LONG_UNCONFIRMED_S:
+        do = (
+            "See that the broker and a collector run, and in the collector's log that it knows this lane's key and has "
+            "the owner's newest policy."
+        )
+        since = f", none came for {silent_s / 60:.0f} min" if silent_s > LONG_UNCONFIRMED_S else ""
+        yield Check("outbox", False, f"{waiting} messages wait for a receipt{since}", do)
     else:
         yield Check("outbox", True, f"{waiting} waiting")
     yield _clock(clock)

@@ -65,7 +65,10 @@ def clean(peer_text: object, limit: int = 120) -> str:
 def wrong_fields(error: "ValidationError", *, most: int = 5, between: str = "; ") -> str:
     """The first fields that are wrong and why, without what they hold."""
     items = error.errors(include_url=False, include_context=False, include_input=False)
-    told = (f"{'.'.join(map(str, item['loc'])) or 'the whole'}: {clean(item['msg'])}" for item in items[:most])
+    told = (
+        f"{'.'.join(map(str, item['loc'])) or 'the whole'}: {clean(item['msg']).removeprefix('Value error, ')}"
+        for item in items[:most]
+    )
     return between.join(clean(what, 240) for what in told)
 
 
@@ -88,7 +91,7 @@ class ConfigNotToml(ConfigError):
 
 class ConfigInvalid(ConfigError):
     code = "CFG-03"
-    hint = "Each line above names a key, what it holds and what it may hold; unknown keys are refused."
+    hint = "Each line above names a key and what it may hold; unknown keys are refused."
 
 
 class DriverUnknown(ConfigError):
@@ -370,7 +373,7 @@ class KeyFileError(SealaneError):
 
 class KeyFileMissing(KeyFileError):
     code = "KEY-01"
-    hint = "Look at the path and at who may read it; `sealane keys` makes keys."
+    hint = "Look at the path and at who may use it. `sealane enrol` makes a lane's keys, `sealane keys` all others."
 
 
 class KeyFilePassphrase(KeyFileError):
@@ -385,7 +388,10 @@ class KeyFileExposed(KeyFileError):
 
 class KeyFileWrongKind(KeyFileError):
     code = "KEY-04"
-    hint = "A signing key signs, a recipient key opens, and a .pub file holds the public half: give the one asked for."
+    hint = (
+        "A signing key signs, a recipient key opens (in a token only one of --type p256), and a .pub file holds the "
+        "public half: give the one asked for."
+    )
 
 
 class KeyFileMalformed(KeyFileError):
@@ -407,7 +413,10 @@ class TrustError(SealaneError):
 
 class TrustMissing(TrustError):
     code = "TRUST-01"
-    hint = "Finish the enrolment: `sealane enrol --finish FOLDER` with what the owner gave you for this lane."
+    hint = (
+        "A lane: finish the enrolment, `sealane enrol --finish FOLDER` with what the owner gave you for it. Elsewhere: "
+        "look at --root, the owner's first root metadata, and at --trust."
+    )
 
 
 class TrustRefused(TrustError):
@@ -561,7 +570,10 @@ class OutboxForeign(OutboxError):
 
 class ReceiptRefused(OutboxError):
     code = "OUT-06"
-    hint = "The collector confirms what this lane did not send: look for a cloned box or a receipt of another epoch."
+    hint = (
+        "Compare the collector's key with those that the owner names (add-collector). If it is one of them, it "
+        "confirms what this lane did not send: look for a cloned box or a receipt of another epoch."
+    )
 
 
 class OutboxUnavailable(OutboxError):
@@ -612,7 +624,10 @@ class MqttNotAuthorised(MqttError):
 
 class MqttLost(MqttError):
     code = "MQTT-06"
-    hint = "It is connected again by itself. If it happens often, look at the network and at the broker's log."
+    hint = (
+        "It is connected again by itself. If it happens often, look at the network, and in the broker's log whether "
+        "another client has the same certificate: a copied card, or a second daemon."
+    )
     retryable = True
 
 
@@ -653,7 +668,10 @@ class StoreShared(StoreError):
 
 class StoreFailed(StoreError):
     code = "STORE-03"
-    hint = "Look at the disk (space, permissions) or at the database server; nothing was confirmed that is not stored."
+    hint = (
+        "Look at the path, the disk (space, permissions) or the database server; nothing was confirmed that is not "
+        "stored."
+    )
     retryable = True
 
 

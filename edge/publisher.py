@@ -105,7 +105,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What health says of delivery. error: code of the last trouble, None while all is well."""
+    """What health says of delivery. error: code of the last trouble, None while all is well; waits_since: monotonic
+    seconds of when something began to wait for a receipt, or went on waiting after one; None if nothing waits."""
 
     connected: bool = False
     error: str | None = None
@@ -113,6 +114,7 @@ class Status:
     confirmed: int = 0
     sent: int = 0
     connects: int = 0
+    waits_since: float | None = None
 
 
 class Publisher:
@@ -153,6 +155,12 @@ class Publisher:
     @property
     def status(self) -> Status:
         return self._status
+
+    @property
+    def unconfirmed_s(self) -> int:
+        """For how long messages have waited and none was confirmed."""
+        since = self._status.waits_since
+        return 0 if since is None else round(time.monotonic() - since)
 
     def wake(self) -> None:
         """Something was appended to the outbox, or `stop` was set. For any thread."""
@@ -216,7 +224,13 @@ class Publisher:
         fresh = self._delivery.next(list(by_place), now)
         for place in fresh:
             self._session.publish(self._message(by_place[place]))
-        self._status = replace(self._status, unconfirmed=len(waiting), sent=self._status.sent + len(fresh))
+        since = self._status.waits_since
+        self._status = replace(
+            self._status,
+            unconfirmed=len(waiting),
+            sent=self._status.sent + len(fresh),
+            waits_since=None if not waiting else now if since is None else since,
+        )
 
     def _receive(self, message: Message) -> None:
         if message.topic.startswith(trust_topic("")):
@@ -225,10 +239,15 @@ class Publisher:
             return
         try:
             confirmed = self._outbox.confirm(receipt.verify(receipt.parse(message.payload), self._collectors))
-        except (SealError, ReceiptRefused) as error:
+        except SealError as error:
+            self._trouble(ReceiptRefused(error.what))
+        except ReceiptRefused as error:
             self._trouble(error)
-            return
-        self._status = replace(self._status, error=None, confirmed=self._status.confirmed + confirmed)
+        else:
+            since = None if confirmed else self._status.waits_since
+            self._status = replace(
+                self._status, error=None, confirmed=self._status.confirmed + confirmed, waits_since=since
+            )
 
     def _refused(self, publication: Publication, reason: int) -> None:
         kind: type[MqttError] = MqttPublicationRefused

@@ -3,7 +3,8 @@
 # says what it does, and never touches keys, a lane.toml or a collector.env that is there.
 #
 #   sudo systemd/install.sh                                 a lane box's system files
-#   sudo systemd/install.sh gate-7 192.0.2.10 198.51.100.0/28   and lane gate-7, which may talk to these hosts only
+#   sudo systemd/install.sh gate-7 192.0.2.10 198.51.100.0/28   and lane gate-7, which may talk to these hosts only: they
+#                                                           take the place of those named before
 #   sudo systemd/install.sh --collector 192.0.2.10          a collector, which may talk to this host only
 #
 # The software itself is expected in /opt/sealane (see docs/field-guide.md). DESTDIR installs beneath another root.
@@ -57,10 +58,12 @@ case $what in
     -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit ;;
     --collector) ;;
     *[!a-z0-9-]* | -*) refuse "a lane id is made of a-z, 0-9 and -: $what" ;;
+    ?????????????????????????????????*) refuse "a lane id has 32 characters at most: $what" ;;
 esac
 [ $# -eq 0 ] || shift
 for host in "$@"; do
-    case $host in *[!0-9a-fA-F.:/]*) refuse "an address is needed, or a network such as 198.51.100.0/28: $host" ;; esac
+    python3 -c 'import ipaddress, sys; ipaddress.ip_network(sys.argv[1], strict=False)' "$host" 2> /dev/null ||
+        refuse "an address is needed, or a network such as 198.51.100.0/28: $host"
 done
 [ -n "$root" ] || [ "$(id -u)" -eq 0 ] || refuse "run it as root: sudo $0 $what $*"
 

@@ -112,6 +112,8 @@ class LoopWatcher:
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.state = WatchState.STOPPED
+        self.trouble: LoopError | None = None
+        """Why the detector does not answer, told with LOST."""
         self._detector = detector
         self._debouncer = Debouncer(detector.loops, debounce_ms, occupied)
         self._clock = clock
@@ -143,7 +145,7 @@ class LoopWatcher:
                     if self._answers and self._clock() - self._restored_ns > STEADY_S * 1e9:
                         backoff.succeeded()
                     if self._answers is not False:
-                        self._answers = False
+                        self._answers, self.trouble = False, error
                         emit(LoopEvent(LoopEventKind.LOST, 0, self._clock(), error.code))
                     self._asked = False
                     alive()

@@ -135,7 +135,17 @@ def test_a_configuration_that_is_there_is_kept(root: Path, what: str, file: str)
     assert mine.read_text() == "# mine"
 
 
-@pytest.mark.parametrize("arguments", [("../etc",), ("--colector",), ("north-1", "broker.example")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("../etc",),
+        ("--colector",),
+        ("n" * 33,),
+        ("north-1", "broker.example"),
+        ("north-1", "192.0.2"),
+        ("north-1", "192.0.2.10/33"),
+    ],
+)
 def test_a_name_that_could_leave_its_folder_and_a_host_without_an_address_are_refused(
     root: Path, arguments: tuple[str, ...]
 ) -> None:

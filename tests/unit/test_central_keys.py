@@ -124,14 +124,29 @@ def test_certificates_of_one_authority_accept_each_other_under_strict_rules(tmp_
 
 
 @pytest.mark.parametrize(
-    "words", [["--name", "x" * 65, "--client"], ["--name", "broker", "--server", "--host", "b\u00fccher.example"]]
+    "words",
+    [
+        ["--name", "x" * 65, "--client"],
+        ["--name", "../x", "--client"],
+        ["--name", "Gate 7", "--client"],
+        ["--name", "broker", "--server", "--host", "b\u00fccher.example"],
+    ],
 )
-def test_a_name_that_no_certificate_can_hold_is_a_wrong_option_and_leaves_no_key(
+def test_a_name_that_no_certificate_or_file_should_have_is_a_wrong_option_and_leaves_no_key(
     tmp_path: Path, words: list[str]
 ) -> None:
-    result = CliRunner().invoke(app, ["tls", "--ca", str(tmp_path), *words], catch_exceptions=False)
+    Authority.open_or_make(tmp_path / "ca")
+    result = CliRunner().invoke(app, ["tls", "--ca", str(tmp_path / "ca"), *words], catch_exceptions=False)
     assert result.exit_code == 2
-    assert {path.name for path in tmp_path.iterdir()} == {"ca.pem", "ca.key"}
+    assert {path.name for path in tmp_path.rglob("*")} == {"ca", "ca.pem", "ca.key"}
+
+
+def test_an_authority_that_is_made_because_there_was_none_is_told(tmp_path: Path) -> None:
+    told = [
+        CliRunner().invoke(app, ["tls", "--ca", str(tmp_path / "ca"), "--name", name, "--client"]).stderr
+        for name in ("one", "two")
+    ]
+    assert ["nobody trusts it yet" in said for said in told] == [True, False]
 
 
 def test_half_an_authority_is_an_error_and_not_a_new_one(tmp_path: Path) -> None:

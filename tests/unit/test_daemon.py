@@ -19,7 +19,7 @@ from drivers.settings import DriverSettings
 from edge.books import Books
 from edge.capture import CAPTURE_TIMEOUT_S
 from edge.daemon import ENDED_NOTE, SPENT_NOTE, STAGE_PATIENCE_S, STUCK_NOTE, Daemon
-from edge.errors import OutboxFull, StageStuck
+from edge.errors import LoopPortMissing, OutboxFull, StageStuck
 from edge.faults import BURST
 from edge.health import Health
 from edge.outbox import Outbox
@@ -286,6 +286,21 @@ def test_no_driver_may_be_told_to_wait_for_as_long_as_makes_its_stage_count_as_h
     frame_s = most(NetworkSettings, "read_timeout_s") + CAPTURE_TIMEOUT_S
     sample_s = 3 * ATTEMPTS * most(LineSettings, "answer_timeout_ms") / 1000 + ATTEMPTS * WRITE_TIMEOUT_S
     assert max(frame_s, sample_s) < STAGE_PATIENCE_S - 4
+
+
+def test_why_the_detector_does_not_answer_is_logged_and_its_code_is_the_fault(
+    daemon: Daemon, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = PassageMachine(PassageSettings(), new_id=bytes)
+    watcher = SimpleNamespace(trouble=LoopPortMissing("/dev/ttyX is not there"))
+    vars(daemon).update(_watcher=watcher, _events=queue.Queue(), _machine=machine, _visits=IDLE_VISITS)
+    with caplog.at_level("WARNING"):
+        daemon._hear(LoopEvent(LOST, 0, 1, LoopPortMissing.code))
+    assert "/dev/ttyX is not there" in caplog.text
+    daemon._apply(machine.on(daemon._events.get()))
+    assert daemon._health.state()["faults"] == {"loop": LoopPortMissing.code}
+    daemon._apply(machine.on(LoopEvent(RESTORED, 0, 2)))
+    assert daemon._health.state()["faults"] == {}
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:

@@ -37,7 +37,7 @@ def test_a_fault_with_a_code_comes_with_the_hint_of_that_code() -> None:
     [
         ("loop-0-detector", "detector", "feeder"),
         ("loop-0-stuck-on", "stuck-on", "parked"),
-        ("loop", "lost", "serial line"),
+        ("loop", "LOOP-04", "modem lines"),
     ],
 )
 def test_each_fault_of_the_loop_says_where_to_look(source: str, fault: str, do: str) -> None:
@@ -49,6 +49,12 @@ def test_each_fault_of_the_loop_says_where_to_look(source: str, fault: str, do: 
 
 def test_a_broker_in_trouble_and_an_outbox_that_fills_are_named() -> None:
     assert [check.what for check in bad({**WELL, "broker": "MQTT-01", "outbox": 5000})] == ["broker", "outbox"]
+
+
+def test_a_lane_that_no_receipt_reaches_is_not_well_though_the_broker_is() -> None:
+    (check,) = bad({**WELL, "unconfirmed_s": 400})
+    assert (check.what, check.found) == ("outbox", "2 messages wait for a receipt, none came for 7 min")
+    assert "newest policy" in check.do
 
 
 def test_a_needed_measure_that_is_off_fails_and_one_that_is_not_needed_is_only_told() -> None:

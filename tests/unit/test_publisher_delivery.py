@@ -11,8 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from edge.config import Broker
 from edge.errors import MqttNoSubscriber, MqttNotAuthorised
-from edge.mqtt import NO_SUBSCRIBER, Publication, topic
+from edge.mqtt import NO_SUBSCRIBER, Message, Publication, topic
+from edge.outbox import Sealed
 from edge.publisher import MAX_PATIENCE_S, MAX_REFUSED_PAUSE_S, Delivery, Publisher
+from edge.record import Kind
 
 
 def test_what_waits_is_sent_once_and_in_order() -> None:
@@ -212,6 +214,25 @@ def test_a_request_that_was_answered_while_the_line_or_the_lane_was_down_is_take
     restarted = publisher()
     restarted.follow([], Path("certificate"), None)
     assert asked(restarted) == [b""]
+
+
+def test_how_long_nothing_was_confirmed_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, now, waiting = publisher(), 100.0, [Sealed(1, 1, 1, Kind.READ, b"")]
+    vars(lane)["_outbox"] = SimpleNamespace(pending=lambda limit: waiting, confirm=lambda said: 1)
+    vars(lane)["_session"] = Line()
+    monkeypatch.setattr("edge.publisher.time.monotonic", lambda: now)
+    monkeypatch.setattr("edge.publisher.receipt", SimpleNamespace(parse=bytes, verify=lambda said, keys: said))
+    lane._send(now)
+    now = 400.0
+    lane._send(now)
+    assert lane.unconfirmed_s == 300
+    lane._receive(Message(topic("lane-1", "receipt"), b"", retained=False))
+    lane._send(now)
+    assert lane.unconfirmed_s == 0
+    waiting.clear()
+    now = 900.0
+    lane._send(now)
+    assert lane.unconfirmed_s == 0
 
 
 def test_trouble_of_two_kinds_in_turn_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
