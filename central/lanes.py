@@ -184,7 +184,7 @@ class PolicyKeys:
         if any(one.kid == message.kid.hex() and one.at <= at(received_ns) for one in self._newest.revoked):
             return "the key is revoked"
         if self.edition(version) is None:
-            return f"policy {version} is not known here"
+            return f"policy {version} is not known here, the newest is {self._newest.version}"
         return f"policy {version} does not list the key for that time"
 
     def knows(self, lane: str) -> bool:

@@ -692,7 +692,10 @@ class CollectorError(SealaneError):
 
 class LaneForeign(CollectorError):
     code = "COL-01"
-    hint = "No enrolled lane has this name and key. Enrol the lane, or find out who sends in its name."
+    hint = (
+        "If it is a policy that is not known here, copy the owner's newest repository to where --trust points: the lane "
+        "sends the message again. Else enrol the lane, or find out who sends in its name."
+    )
 
 
 class MessageMoved(CollectorError):

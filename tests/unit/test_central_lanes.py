@@ -102,7 +102,7 @@ def test_a_refused_key_is_told_why(tmp_path: Path, owner: Repository) -> None:
 
     keys = policy_keys(tmp_path, owner)
     assert why("stranger") == "policy 1 does not list the key for that time"
-    assert why(version=9) == "policy 9 is not known here"
+    assert why(version=9) == "policy 9 is not known here, the newest is 1"
     with pytest.raises(LaneForeign, match="no lane of that name is enrolled"):
         admit("lane-1", message().data, KeyDirectory(tmp_path), 0)
     owner.edit(revoked=(Revocation(kid=signing_key().public.kid.hex(), at=THEN - DAY),))
