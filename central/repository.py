@@ -3,7 +3,7 @@
 repository/   metadata/ and targets/: what is carried to lanes and collectors
 draft.json    the terms of the next policy
 unsigned/     files that become targets with it
-pending-root.json   a new root that lacks signatures
+pending-root.json   a new root, to be signed; and once it is, to be carried back to where it was drafted
 """
 
 import datetime
@@ -284,7 +284,7 @@ class Repository:
             write(self._targets / edition, policy.to_json())
         self.add_target(CURRENT_POLICY, _read(self._targets / edition))
         files = _files(self._targets) | _files(self._unsigned)
-        known = {*self._signed, edition}  # never with it an edition that a failed attempt left behind
+        known = {*self._signed, edition}  # an edition that a failed attempt left behind was never signed
         found = {
             name: TargetFile.from_file(name, str(path))
             for name, path in files.items()
