@@ -22,9 +22,11 @@ from typer.core import TyperGroup
 from central import authority_lanes, options
 from central.certificates import Authority
 from central.enrolments import Enrolments
-from central.repository import Repository
+from central.repository import PART, Repository, in_turn
+from central.roots import changes
 from edge import manifest
 from edge.errors import (
+    AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
     AuthorityKeyRevoked,
@@ -88,10 +90,15 @@ def init(
 ) -> None:
     """Make the keys and an empty repository, and the authority for TLS certificates."""
     options.one_passphrase_option(passphrase_file, no_passphrase)
-    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
     if threshold > root_keys:
         raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
     Repository.refuse_existing(folder)
+    if any((folder / "keys").glob("*")):
+        raise AuthorityExists(
+            f"{folder / 'keys'} holds keys, but {folder} no authority: if `init` was interrupted, they count nowhere. "
+            "Move them away and run it again"
+        )
+    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
     (folder / "keys").mkdir(parents=True, exist_ok=True)
     made = {name: keys.make_signing_key(kind) for name in (TARGETS_KEY, ONLINE_KEY)}
     made |= {f"root-{number}": keys.make_signing_key(kind) for number in range(1, root_keys + 1)}
@@ -138,9 +145,12 @@ def add_model(
         model = ModelBundle(name=name, files=tuple(content))
     except ValidationError as error:
         raise AuthorityInvalid(f"the folder of a model gives it its name: {wrong_fields(error)}") from error
-    for file, data in content.items():
-        repository.add_target(f"models/{model.name}/{file}", data)
-    repository.edit(model=model)
+    if part := next((file for file in content if file.endswith(PART)), None):
+        raise AuthorityInvalid(f"{part}: what ends with {PART} is taken for half a file, and not signed")
+    with repository.turn():
+        for file, data in content.items():
+            repository.add_target(f"models/{model.name}/{file}", data)
+        repository.edit(model=model)
     typer.echo(f"model {model.name} is in the draft")
 
 
@@ -163,14 +173,15 @@ def revoke(
 
     That holds for all that comes from then on, whatever policy it names and however long it waited in its box.
     """
-    repository = Repository(folder)
-    kid, draft = options.fingerprint_digits(key), repository.draft
+    repository, kid = Repository(folder), options.fingerprint_digits(key)
     if take_back:
         _take_back(repository, kid)
         return
-    _named(chain((draft,), repository.editions), kid)
-    one = Revocation(kid=kid, at=_utc(at) or options.utc_now(), reason=reason)
-    repository.edit(revoked=(*draft.revoked, one))
+    with repository.turn():
+        draft = repository.draft
+        _named(chain((draft,), repository.editions), kid)
+        one = Revocation(kid=kid, at=_utc(at) or options.utc_now(), reason=reason)
+        repository.edit(revoked=(*draft.revoked, one))
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
 
 
@@ -180,20 +191,21 @@ def remove(
     key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
 ) -> None:
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
-    repository = Repository(folder)
-    kid, draft, now = options.fingerprint_digits(key), repository.draft, options.utc_now()
-    for one in _named((draft,), kid):
-        if not draft.over(one, now):
-            raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
+    repository, kid, now = Repository(folder), options.fingerprint_digits(key), options.utc_now()
 
     def others(known: tuple[AnyListed, ...]) -> tuple[AnyListed, ...]:
         return tuple(one for one in known if one.key.kid.hex() != kid)
 
-    repository.edit(
-        recipients=others(draft.recipients),
-        collectors=others(draft.collectors),
-        lanes={name: lane.model_copy(update={"keys": others(lane.keys)}) for name, lane in draft.lanes.items()},
-    )
+    with repository.turn():
+        draft = repository.draft
+        for one in _named((draft,), kid):
+            if not draft.over(one, now):
+                raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
+        repository.edit(
+            recipients=others(draft.recipients),
+            collectors=others(draft.collectors),
+            lanes={name: lane.model_copy(update={"keys": others(lane.keys)}) for name, lane in draft.lanes.items()},
+        )
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is taken out of the draft")
 
 
@@ -238,16 +250,17 @@ def sign(
     targets_key: Annotated[Path | None, typer.Option(help="If it is not in the authority's folder.")] = None,
     online_key: Annotated[Path | None, typer.Option(help="If it is not in the authority's folder.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Sign a policy with a single reader.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Sign the pending root without being asked.")] = False,
     passphrase_file: options.PassphraseFile = None,
 ) -> None:
-    """Make the draft the next policy, and sign that it is the newest."""
+    """Make the draft the next policy, and sign that it is the newest.
+
+    With --root-key, sign the pending root instead, once what it changes was shown and confirmed: --yes in a script.
+    """
     repository = Repository(folder)
     secret = _Secret(passphrase_file)
     if root_key:
-        if repository.sign_root(secret.signer(path) for path in root_key):
-            typer.echo(f"root {repository.root.signed.version} is published")
-        else:
-            typer.echo("the new root needs more signatures; carry pending-root.json to the other keys")
+        _sign_root(repository, secret, root_key, yes=yes)
         return
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
@@ -256,8 +269,11 @@ def sign(
         _warn(repository)
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
-    policy = repository.publish(targets, online, options.utc_now(), force=force)
-    Enrolments(repository).reply_again()
+    with repository.turn():
+        if repository.take_root():
+            typer.echo(f"root {repository.root.signed.version} has all its signatures, and is published")
+        policy = repository.publish(targets, online, options.utc_now(), force=force)
+        Enrolments(repository).reply_again()
     typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
     _warn(repository)
 
@@ -308,11 +324,14 @@ def status(folder: options.AuthorityFolder) -> None:
 
     repository, now, console = Repository(folder), options.utc_now(), Console(highlight=False)
     policy, draft = repository.policy, repository.draft
-    root = repository.root.signed
+    root, pending = repository.root.signed, repository.pending_root
     console.print(
         f"root {root.version}: {len(root.roles['root'].keyids)} keys, {root.roles['root'].threshold} must sign, "
-        f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if repository.pending_root is not None else "")
+        f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if pending is not None else "")
     )
+    if pending is not None:
+        for line in changes(root, pending.signed):
+            console.print(f"  {line}")
     if repository.fresh_until is not None:
         console.print(f"fresh until {repository.fresh_until:%Y-%m-%d}: sign again before")
     if policy is None:
@@ -331,6 +350,22 @@ def status(folder: options.AuthorityFolder) -> None:
     if (folder / "draft.json").exists():
         console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
     _warn(repository)
+
+
+def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path], *, yes: bool) -> None:
+    shown = repository.root_to_sign()
+    typer.echo(f"root {shown.signed.version} is pending:")
+    for line in changes(repository.root.signed, shown.signed):
+        typer.echo(f"  {line}")
+    if not yes:
+        options.confirm(f"Sign root {shown.signed.version}?")
+    if repository.sign_root([secret.signer(path) for path in root_keys], shown=shown):
+        typer.echo(
+            f"root {shown.signed.version} is published in {repository.published}. Was it drafted in another folder?"
+        )
+        typer.echo("Then carry pending-root.json back there, and run `sealane authority sign`.")
+    else:
+        typer.echo("the new root needs more signatures; carry pending-root.json to the other keys")
 
 
 def _warn(repository: Repository) -> None:
@@ -371,6 +406,7 @@ def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 
+@in_turn
 def _take_back(repository: Repository, kid: str) -> None:
     """Drop what the draft alone says of that key's end. AuthorityKeyRevoked if it is signed, AuthorityUnknown."""
     name, signed = fingerprint(bytes.fromhex(kid)), () if repository.policy is None else repository.policy.revoked
@@ -383,6 +419,7 @@ def _take_back(repository: Repository, kid: str) -> None:
     typer.echo(f"{name} is not revoked in the draft any more")
 
 
+@in_turn
 def _put(
     repository: Repository, field: str, new: Recipient | Collector, since: Since, until: Until, open_ended: Open,
     note: Note,
@@ -395,8 +432,8 @@ def _put(
         raise AuthorityKeyRevoked(f"the key {new.key.fingerprint} is revoked")
     given = {"since": _utc(since), "until": _utc(until), "note": note}
     one = next((one for one in known if one.key.kid == kid), new)
-    changes = {name: value for name, value in given.items() if value is not None}
-    one = one.model_copy(update=changes | ({"until": None} if open_ended else {}))
+    changed = {name: value for name, value in given.items() if value is not None}
+    one = one.model_copy(update=changed | ({"until": None} if open_ended else {}))
     repository.edit(**{field: (*(other for other in known if other.key.kid != kid), one)})
     said = f"{field.removesuffix('s')} {one.key.fingerprint} is in the draft"
     typer.echo(", ".join((said, *_dates(one))))

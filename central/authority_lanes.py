@@ -35,16 +35,20 @@ def add_lane(
     The fingerprint must be that which the box shows, unless the lane was told to rotate and its newest key vouches.
     Writes NAME.enrolled, the folder to carry back to the box.
     """
-    enrolments, now = Enrolments(Repository(folder)), options.utc_now()
+    repository, now = Repository(folder), options.utc_now()
+    enrolments = Enrolments(repository)
     data, epoch = _read(request), None if new_epoch is None else _epoch(new_epoch)
     asked = enrolment.parse(data)
-    if not enrolments.vouched(asked, now):
-        shown = confirmed or typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
-        if options.fingerprint_digits(shown) != options.fingerprint_digits(asked.fingerprint):
+    if confirmed is None and not enrolments.vouched(asked, now):
+        confirmed = typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
+    shown = None if confirmed is None else options.fingerprint_digits(confirmed)
+    with repository.turn():
+        if shown != options.fingerprint_digits(asked.fingerprint) and not enrolments.vouched(asked, now):
             raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
-    enrolments.enrol(asked, data, now, epoch)
+        enrolments.enrol(asked, data, now, epoch)
+        reply = enrolments.reply(asked.lane)
     typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
-    typer.echo(f"{enrolments.reply(asked.lane)} to the box: sealane enrol --finish {asked.lane}.enrolled")
+    typer.echo(f"{reply} to the box: sealane enrol --finish {asked.lane}.enrolled")
 
 
 @app.command()
@@ -101,7 +105,7 @@ def announce_epoch(
 @app.command()
 def renew(
     folder: options.AuthorityFolder,
-    days: Annotated[int, typer.Option(help="Renew what expires within this many days.")] = RENEW_DAYS,
+    days: Annotated[int, typer.Option(min=0, max=36500, help="Renew what expires within this many days.")] = RENEW_DAYS,
 ) -> None:
     """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
     for lane in Enrolments(Repository(folder)).renew(options.utc_now(), datetime.timedelta(days=days)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from cryptography import x509
 
 from central.certificates import Authority
-from central.repository import PART, Repository, write
+from central.repository import PART, Repository, in_turn, write
 from edge import enrolment
 from edge.enrolment import Request
 from edge.errors import AuthorityUnknown, RequestInvalid
@@ -34,6 +34,7 @@ class Enrolments:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._folder = repository.directory
+        self.turn = repository.turn
 
     def vouched(self, asked: Request, now: datetime.datetime) -> bool:
         """Whether its lane was told to rotate, and the newest of the lane's keys signed that this one follows it."""
@@ -42,6 +43,7 @@ class Enrolments:
         newest = lane.keys[-1:]  # a key that was replaced has no more say in who comes next
         return lane.rotate and any(not draft.over(one, now) and asked.vouched_by(one.key) for one in newest)
 
+    @in_turn
     def enrol(self, asked: Request, data: bytes, now: datetime.datetime, epoch: str | None = None) -> None:
         """Take the key that `asked` names into the draft, issue a certificate, and keep the request's `data`.
 
@@ -68,10 +70,13 @@ class Enrolments:
                 "rotate": lane.rotate and len(others) < len(lane.keys),
             }
         )
-        self._put(asked.lane, lane)
+        lanes = {**draft.lanes, asked.lane: lane}
+        self._repository.edited(lanes=lanes)
         self._certify(asked)
         write(self._folder / "requests" / asked.lane, data)
+        self._repository.edit(lanes=lanes)  # last: nothing is asked for again once the key is in the draft
 
+    @in_turn
     def take_up(self, data: bytes, now: datetime.datetime) -> Request | None:
         """Enrol the key that a published request asks for; None if nobody told its lane to rotate.
 
@@ -88,10 +93,12 @@ class Enrolments:
         self.enrol(asked, data, now)
         return asked
 
+    @in_turn
     def rotate(self, name: str) -> None:
         """Tell a lane to make itself a new key. AuthorityUnknown."""
         self._put(name, self._lane(name).model_copy(update={"rotate": True}))
 
+    @in_turn
     def announce(self, name: str, epoch: str, *, take_back: bool = False) -> None:
         """Name an epoch of a lane that rightly begins without a link, or do so no more. AuthorityUnknown."""
         lane = self._lane(name)
@@ -105,21 +112,23 @@ class Enrolments:
 
         None for a box whose signing key counts no more. RequestInvalid, naming the lane, for a damaged request.
         """
-        draft = self._repository.draft
-        for name, lane in draft.lanes.items():
-            request = self._folder / "requests" / name
-            if not request.exists():
-                continue
-            try:
-                asked = enrolment.parse(request.read_bytes())
-            except RequestInvalid as error:
-                raise RequestInvalid(f"{request}: {error.what}") from error
-            counts = any(one.key.kid == asked.signing_key.kid and not draft.over(one, now) for one in lane.keys)
-            ends = self._certified_until(name)
-            if counts and (ends is None or ends < now + within):
-                self._certify(asked)
-                yield name
+        with self.turn():
+            draft = self._repository.draft
+            for name, lane in draft.lanes.items():
+                request = self._folder / "requests" / name
+                if not request.exists():
+                    continue
+                try:
+                    asked = enrolment.parse(request.read_bytes())
+                except RequestInvalid as error:
+                    raise RequestInvalid(f"{request}: {error.what}") from error
+                counts = any(one.key.kid == asked.signing_key.kid and not draft.over(one, now) for one in lane.keys)
+                ends = self._certified_until(name)
+                if counts and (ends is None or ends < now + within):
+                    self._certify(asked)
+                    yield name
 
+    @in_turn
     def reply(self, name: str) -> Path:
         """The folder to carry back to a box, written anew: what it starts to trust from, and the newest policy.
 
@@ -131,13 +140,15 @@ class Enrolments:
         shutil.copytree(published / "metadata", carried / "metadata", ignore=shutil.ignore_patterns(f"*{PART}"))
         current = carried / "targets" / CURRENT_POLICY
         current.parent.mkdir(parents=True)
-        if self._repository.policy is not None:
-            shutil.copy(published / "targets" / CURRENT_POLICY, current)
+        policy = self._repository.policy
+        if policy is not None:
+            shutil.copy(published / "targets" / f"policy/{policy.version}", current)
         (reply / "root.json").write_bytes(self._repository.root_bytes)
         shutil.copy(self._folder / "tls" / "ca.pem", reply / "ca.pem")
         shutil.copy(self._certificate(name), reply / "certificate.pem")
         return reply
 
+    @in_turn
     def reply_again(self) -> None:
         """Write those anew that are there: the repository has changed."""
         for name in self._repository.draft.lanes:

@@ -292,7 +292,13 @@ def open_lane_keys(
             first = root.read_bytes()
         except OSError as error:
             raise TrustMissing(f"cannot read {root}: {error.strerror}") from error
-        folder = state.expanduser() / hashlib.sha256(first).hexdigest()[:16]
+        try:
+            state = state.expanduser()
+        except RuntimeError as error:
+            raise OptionMissing(
+                "there is no home directory: say where verified metadata is kept, --trust-state"
+            ) from error
+        folder = state / hashlib.sha256(first).hexdigest()[:16]
         if archive:
             folder = folder.with_name(folder.name + "-archive")
         return PolicyKeys(Trust(folder, first), carrier(trust), archive=archive, patient=patient)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.errors import (
+    AuthorityUnconfirmed,
     AuthorityUnknown,
     ConfigInvalid,
     KeyFileExposed,
@@ -93,6 +94,13 @@ def fingerprint_digits(text: str) -> str:
     if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
         raise AuthorityUnknown("a fingerprint is made of hex digits")
     return digits
+
+
+def confirm(question: str) -> None:
+    """Go on if the person at the terminal says so. AuthorityUnconfirmed without one: a script has looked at nothing."""
+    if not sys.stdin.isatty():
+        raise AuthorityUnconfirmed(f"no terminal to ask: {question}")
+    typer.confirm(question, abort=True, err=True)
 
 
 def one_passphrase_option(passphrase_file: Path | None, no_passphrase: bool) -> None:

@@ -2,20 +2,28 @@
 
 repository/   metadata/ and targets/: what is carried to lanes and collectors
 draft.json    the terms of the next policy
-pending-root.json   a new root that lacks signatures
+unsigned/     files that become targets with it
+pending-root.json   a new root, to be signed; and once it is, to be carried back to where it was drafted
 """
 
 import datetime
+import fcntl
+import functools
+import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pydantic import ValidationError
-from securesystemslib.signer import Signature, SSlibKey  # type: ignore[attr-defined]
+from securesystemslib.signer import Signature  # type: ignore[attr-defined]
 from securesystemslib.signer import Signer as SslibSigner  # type: ignore[attr-defined]
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
     MetaFile,
@@ -27,12 +35,16 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 )
 from tuf.api.serialization import DeserializationError
 
+from central.roots import refuse_misnamed, tuf_key
+from edge import logs
 from edge.errors import (
+    AuthorityBusy,
     AuthorityExists,
     AuthorityInvalid,
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
+    AuthorityRootUnfit,
     AuthorityThreshold,
     AuthorityUnknown,
     AuthorityUnusable,
@@ -50,7 +62,36 @@ FRESH_DAYS = 30
 """Timestamp and snapshot: how long the owner may be silent before lanes say so."""
 LEAST_RECIPIENTS = 2
 PART = ".part"
-"""What a file is called until it is whole."""
+"""What a file's name ends with until it is whole."""
+PATIENCE_S, SAID_AFTER_S = 60.0, 1.0
+"""How long a command waits for another one in the same folder, and when it says so."""
+EDITION = re.compile(r"policy/([1-9][0-9]*)")
+
+log = logging.getLogger(__name__)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Shared(Protocol):
+    """What has an authority's folder."""
+
+    def turn(self) -> AbstractContextManager[None]: ...
+
+
+S = TypeVar("S", bound=_Shared)
+
+
+def in_turn(change: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Let a function take the turn of what it is given first, as it writes what follows from what it reads."""
+
+    @functools.wraps(change)
+    def changed(shared: S, /, *given: P.args, **named: P.kwargs) -> T:
+        with shared.turn():
+            return change(shared, *given, **named)
+
+    return changed
 
 
 class Repository:
@@ -61,7 +102,9 @@ class Repository:
         self.published = directory / "repository"
         self._metadata = self.published / "metadata"
         self._targets = self.published / "targets"
+        self._unsigned = directory / "unsigned"
         self._pending = directory / "pending-root.json"
+        self._has_turn = False
         if not (self._metadata / "root.json").exists():
             raise AuthorityMissing(f"there is no authority in {directory}")
 
@@ -84,16 +127,18 @@ class Repository:
             raise AuthorityThreshold(f"a threshold of {threshold} with {len(roots)} root keys")
         root = Root(version=1, expires=_in_days(now, ROOT_DAYS), consistent_snapshot=False)
         for signer in roots:
-            root.add_key(_tuf_key(signer.public), "root")
+            root.add_key(tuf_key(signer.public), "root")
         root.roles["root"].threshold = threshold
-        root.add_key(_tuf_key(targets), "targets")
-        root.add_key(_tuf_key(online), "snapshot")
-        root.add_key(_tuf_key(online), "timestamp")
+        root.add_key(tuf_key(targets), "targets")
+        root.add_key(tuf_key(online), "snapshot")
+        root.add_key(tuf_key(online), "timestamp")
         metadata = Metadata(root)
         for signer in roots:
             metadata.sign(_TufSigner(signer), append=True)
+        part = directory / f"repository.{os.getpid()}{PART}"
         for name in ("1.root.json", "root.json"):
-            write(directory / "repository" / "metadata" / name, metadata.to_bytes())
+            write(part / "metadata" / name, metadata.to_bytes())
+        part.rename(directory / "repository")
         return cls(directory)
 
     @staticmethod
@@ -102,9 +147,27 @@ class Repository:
         if (directory / "repository").exists():
             raise AuthorityExists(f"there is an authority in {directory}")
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A command's turn: no other one reads or writes in the folder what this one changes. One in another is one.
+
+        Never while a person types or a network answers. AuthorityBusy if another command's lasts PATIENCE_S.
+        """
+        if self._has_turn:
+            yield
+            return
+        folder = os.open(self.directory, os.O_RDONLY)
+        try:
+            self._wait_for(folder)
+            self._has_turn = True
+            yield
+        finally:
+            self._has_turn = False
+            os.close(folder)
+
     @property
     def root(self) -> Metadata[Root]:
-        return _opened(self._metadata / "root.json")
+        return _opened(self._metadata / "root.json", "root")
 
     @property
     def root_bytes(self) -> bytes:
@@ -113,9 +176,27 @@ class Repository:
 
     @property
     def pending_root(self) -> Metadata[Root] | None:
-        """The next root, if one was drafted that is not published yet."""
-        pending = _opened(self._pending) if self._pending.exists() else None
-        return pending if pending is not None and pending.signed.version > self.root.signed.version else None
+        """The next root, if one was drafted that is not published yet. AuthorityRootUnfit if it can't be the next."""
+        if not self._pending.exists():
+            return None
+        try:
+            pending: Metadata[Root] = _opened(self._pending, "root")
+        except AuthorityUnusable as error:
+            raise AuthorityRootUnfit(error.what) from error
+        version, known = pending.signed.version, self.root.signed.version
+        if version <= known:
+            return None
+        if version > known + 1:
+            raise AuthorityRootUnfit(f"root {version} is pending, and this folder is at root {known}")
+        refuse_misnamed(pending.signed)
+        return pending
+
+    def root_to_sign(self) -> Metadata[Root]:
+        """The pending root. AuthorityNothingToSign without one."""
+        pending = self.pending_root
+        if pending is None:
+            raise AuthorityNothingToSign(f"no new root is pending after root {self.root.signed.version}")
+        return pending
 
     @property
     def root_until(self) -> datetime.datetime:
@@ -134,16 +215,21 @@ class Repository:
 
     @property
     def policy(self) -> Policy | None:
-        """The newest that was published."""
-        path = self._targets / CURRENT_POLICY
-        return parse_policy(path.read_bytes()) if path.exists() else None
+        """The newest that was signed."""
+        return next(self.editions, None)
 
     @property
     def editions(self) -> Iterator[Policy]:
-        """All that were published, the newest first."""
-        newest = self.policy
-        for version in range(newest.version if newest else 0, 0, -1):
-            yield parse_policy((self._targets / f"policy/{version}").read_bytes())
+        """All that were signed, the newest first. AuthorityUnusable for one that is not here as it was signed."""
+        signed = self._signed
+        for version in sorted((int(found[1]) for found in map(EDITION.fullmatch, signed) if found), reverse=True):
+            name = f"policy/{version}"
+            data = _read(self._targets / name)
+            try:
+                signed[name].verify_length_and_hashes(data)
+            except LengthOrHashMismatchError as error:
+                raise AuthorityUnusable(f"{self._targets / name} is not as it was signed") from error
+            yield parse_policy(data)
 
     @property
     def draft(self) -> Terms:
@@ -156,20 +242,33 @@ class Repository:
                 raise AuthorityUnusable(f"{path} is no draft: {wrong_fields(error)}") from error
         return Terms() if self.policy is None else _terms(self.policy)
 
-    def edit(self, **changes: object) -> Terms:
-        """Change fields of the draft. AuthorityInvalid, with the draft as it was, for what no policy can say."""
-        changed = Terms.model_construct(**{**dict(self.draft), **changes}).model_dump_json(indent=1)
-        try:
-            draft = Terms.model_validate_json(changed)
-        except ValidationError as error:
-            raise AuthorityInvalid(wrong_fields(error)) from error
-        write(self.directory / "draft.json", changed.encode())
+    @in_turn
+    def edit(self, /, **changes: object) -> Terms:
+        """Change fields of the draft. AuthorityInvalid, with the draft as it was, for what no policy can say.
+
+        Whoever makes them of what the draft says has the `turn` since it read that.
+        """
+        draft = self.edited(**changes)
+        write(self.directory / "draft.json", draft.model_dump_json(indent=1).encode())
         return draft
 
-    def add_target(self, name: str, content: bytes) -> None:
-        """A file to be signed with the next publication: a certificate, a part of a model bundle."""
-        write(self._targets / name, content)
+    def edited(self, **changes: object) -> Terms:
+        """What the draft would be. AuthorityInvalid."""
+        changed = Terms.model_construct(**{**dict(self.draft), **changes}).model_dump_json()
+        try:
+            return Terms.model_validate_json(changed)
+        except ValidationError as error:
+            raise AuthorityInvalid(wrong_fields(error)) from error
 
+    @in_turn
+    def add_target(self, name: str, content: bytes) -> None:
+        """A file to be signed with the next publication: a certificate, a part of a model bundle.
+
+        Until then it is not among what is carried: lanes would refuse it in the place of the one that is signed.
+        """
+        write(self._unsigned / name, content)
+
+    @in_turn
     def publish(self, targets: Signer, online: Signer, now: datetime.datetime, *, force: bool = False) -> Policy:
         """Sign the draft as the next policy, all targets, and that this is the newest.
 
@@ -180,21 +279,27 @@ class Repository:
             if signer.public.kid.hex() not in self.root.signed.roles[role].keyids:
                 raise AuthorityThreshold(f"the key {signer.public.fingerprint} is not the one for {role}")
         policy = self._next_policy(now, force)
+        edition = f"policy/{policy.version}"
         if policy != self.policy:
-            self.add_target(f"policy/{policy.version}", policy.to_json())
-            self.add_target(CURRENT_POLICY, policy.to_json())
-        files = {
-            path.relative_to(self._targets).as_posix(): path
-            for path in sorted(self._targets.rglob("*"))
-            if path.is_file() and path.suffix != PART
+            write(self._targets / edition, policy.to_json())
+        self.add_target(CURRENT_POLICY, _read(self._targets / edition))
+        files = _files(self._targets) | _files(self._unsigned)
+        known = {*self._signed, edition}  # an edition that a failed attempt left behind was never signed
+        found = {
+            name: TargetFile.from_file(name, str(path))
+            for name, path in files.items()
+            if name in known or not EDITION.fullmatch(name)
         }
-        found = {name: TargetFile.from_file(name, str(path)) for name, path in files.items()}
         signed = Targets(self._version("targets") + 1, expires=_in_days(now, TARGETS_DAYS), targets=found)
         self._sign("targets", Metadata(signed), targets)
+        for name, path in _files(self._unsigned).items():
+            (self._targets / name).parent.mkdir(parents=True, exist_ok=True)
+            path.replace(self._targets / name)
         self.freshen(online, now)
         (self.directory / "draft.json").unlink(missing_ok=True)
         return policy
 
+    @in_turn
     def freshen(self, online: Signer, now: datetime.datetime) -> None:
         """Sign anew that what is published is the newest, for FRESH_DAYS. AuthorityNothingToSign."""
         if not self._version("targets"):
@@ -209,6 +314,7 @@ class Repository:
         self._sign("snapshot", Metadata(snapshot), online)
         self._sign("timestamp", Metadata(timestamp), online)
 
+    @in_turn
     def propose_root(
         self,
         now: datetime.datetime,
@@ -232,12 +338,12 @@ class Repository:
                 raise AuthorityUnknown(f"no root key {fingerprint(bytes.fromhex(kid))}")
             root.revoke_key(kid, "root")
         for key in add:
-            root.add_key(_tuf_key(key), "root")
+            root.add_key(tuf_key(key), "root")
         for name, chosen in (("targets", targets), ("snapshot", online), ("timestamp", online)):
             if chosen is not None:
                 for kid in list(root.roles[name].keyids):
                     root.revoke_key(kid, name)
-                root.add_key(_tuf_key(chosen), name)
+                root.add_key(tuf_key(chosen), name)
         role = root.roles["root"]
         role.threshold = threshold or role.threshold
         if not 1 <= role.threshold <= len(role.keyids):
@@ -246,39 +352,57 @@ class Repository:
         root.expires = _in_days(now, ROOT_DAYS)
         write(self._pending, Metadata(root).to_bytes())
 
-    def sign_root(self, signers: Iterable[Signer]) -> bool:
+    @in_turn
+    def sign_root(self, signers: Iterable[Signer], *, shown: Metadata[Root] | None = None) -> bool:
         """Add signatures to the pending root; True once it has enough and is published.
 
-        AuthorityNothingToSign; AuthorityThreshold for a key that neither the old nor the new root names.
+        The file stays, for the folder where it was drafted. shown: what it must still say. AuthorityNothingToSign;
+        AuthorityThreshold for a key that neither the old nor the new root names; AuthorityBusy.
         """
-        pending = self.pending_root
-        if pending is None:
-            raise AuthorityNothingToSign(f"no new root is pending after root {self.root.signed.version}")
+        pending = self.root_to_sign()
+        if shown is not None and shown.signed != pending.signed:
+            raise AuthorityBusy(f"{self._pending} is not what was shown any more")
         named = {kid for root in (self.root, pending) for kid in root.signed.roles["root"].keyids}
         for signer in signers:
             if signer.public.kid.hex() not in named:
                 raise AuthorityThreshold(f"the key {signer.public.fingerprint} is no root key, old or new")
             pending.sign(_TufSigner(signer), append=True)
-        result = pending.signed.get_root_verification_result(self.root.signed, pending.signed_bytes, pending.signatures)
-        if not result:
-            write(self._pending, pending.to_bytes())
+        write(self._pending, pending.to_bytes())
+        if not self._is_complete(pending):
             return False
         for name in (f"{pending.signed.version}.root.json", "root.json"):
             write(self._metadata / name, pending.to_bytes())
-        self._pending.unlink()
         return True
 
+    @in_turn
+    def take_root(self) -> bool:
+        """Publish a pending root that was brought with enough signatures; False if there is none."""
+        pending = self.pending_root
+        return pending is not None and self._is_complete(pending) and self.sign_root(())
+
+    @in_turn
     def files(self) -> Mapping[str, bytes]:
         """All that is carried, by name; the timestamp last, as the others must be there before it."""
-        names = sorted(
-            (
-                path.relative_to(self.published).as_posix()
-                for path in self.published.rglob("*")
-                if path.is_file() and path.suffix != PART
-            ),
-            key=lambda name: (name.endswith("timestamp.json"), name),
-        )
-        return {name: (self.published / name).read_bytes() for name in names}
+        files = sorted(_files(self.published).items(), key=lambda item: (item[0].endswith("timestamp.json"), item))
+        return {name: path.read_bytes() for name, path in files}
+
+    def _wait_for(self, folder: int) -> None:
+        began, said = time.monotonic(), False
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError as error:
+                waited_s = time.monotonic() - began
+                if waited_s > PATIENCE_S:
+                    raise AuthorityBusy(f"another command is at work in {self.directory}") from error
+                if waited_s > SAID_AFTER_S and not said:
+                    said = True
+                    logs.event(log, logging.WARNING, AuthorityBusy.code, "waiting for another command in this folder")
+            time.sleep(0.05)
+
+    def _is_complete(self, root: Metadata[Root]) -> bool:
+        return bool(root.signed.get_root_verification_result(self.root.signed, root.signed_bytes, root.signatures))
 
     def _next_policy(self, now: datetime.datetime, force: bool) -> Policy:
         before, draft = self.policy, self.draft
@@ -305,14 +429,24 @@ class Repository:
             raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
         write(self._metadata / f"{role}.json", metadata.to_bytes())
 
+    @property
+    def _signed(self) -> Mapping[str, TargetFile]:
+        """The targets that are signed."""
+        signed = self._published("targets")
+        return {} if signed is None else signed.targets
+
     def _expires(self, role: str) -> datetime.datetime | None:
-        path = self._metadata / f"{role}.json"
-        return _opened(path).signed.expires if path.exists() else None
+        signed = self._published(role)
+        return None if signed is None else signed.expires
 
     def _version(self, role: str) -> int:
         """Of the published metadata; 0 if there is none."""
+        signed = self._published(role)
+        return 0 if signed is None else signed.version
+
+    def _published(self, role: str) -> Any:
         path = self._metadata / f"{role}.json"
-        return _opened(path).signed.version if path.exists() else 0
+        return _opened(path, role).signed if path.exists() else None
 
 
 class _TufSigner(SslibSigner):
@@ -323,7 +457,7 @@ class _TufSigner(SslibSigner):
 
     @property
     def public_key(self) -> Any:
-        return _tuf_key(self._signer.public)
+        return tuf_key(self._signer.public)
 
     @classmethod
     def from_priv_key_uri(cls, *_: object) -> "_TufSigner":
@@ -334,10 +468,6 @@ class _TufSigner(SslibSigner):
         if isinstance(self._signer.public.parts[0], ec.EllipticCurvePublicKey):  # TUF has ASN.1, COSE has not
             raw = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
         return Signature(self._signer.public.kid.hex(), raw.hex())
-
-
-def _tuf_key(public: PublicKey) -> Any:
-    return SSlibKey.from_crypto(public.parts[0], keyid=public.kid.hex())
 
 
 def _terms(policy: Policy) -> Terms:
@@ -351,17 +481,39 @@ def _in_days(now: datetime.datetime, days: int) -> datetime.datetime:
 def write(path: Path, content: bytes) -> None:
     """Replace a file, whole or not at all, in a folder that is made if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + PART)
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink()
+        raise
 
 
-def _opened(path: Path) -> "Metadata[Any]":
+def _files(folder: Path) -> dict[str, Path]:
+    """Whole files, by name."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != PART)
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def _read(path: Path) -> bytes:
     """AuthorityUnusable."""
     try:
-        return Metadata.from_file(str(path))
+        return path.read_bytes()
+    except OSError as error:
+        raise AuthorityUnusable(f"cannot read {path}: {error.strerror}") from error
+
+
+def _opened(path: Path, role: str) -> "Metadata[Any]":
+    """AuthorityUnusable."""
+    try:
+        metadata: Metadata[Any] = Metadata.from_bytes(_read(path))
     except DeserializationError as error:
         raise AuthorityUnusable(f"{path} is no metadata") from error
+    if metadata.signed.type != role:
+        raise AuthorityUnusable(f"{path} is metadata of another kind: {metadata.signed.type}")
+    return metadata

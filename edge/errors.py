@@ -534,6 +534,24 @@ class AuthorityKeyRevoked(AuthorityError):
     hint = "A revocation stands: make another key with `sealane keys` and add that one."
 
 
+class AuthorityBusy(AuthorityError):
+    code = "AUTH-12"
+    hint = "Another command is or was at work in the authority's folder: run this one again once that has ended."
+
+
+class AuthorityUnconfirmed(AuthorityError):
+    code = "AUTH-13"
+    hint = "Hold what is shown above against what was agreed on, and sign it at a terminal, or with --yes."
+
+
+class AuthorityRootUnfit(AuthorityError):
+    code = "AUTH-14"
+    hint = (
+        "Bring pending-root.json again from where it was drafted, and with it the repository/metadata/*root.json of "
+        "there; remove it to give that root up."
+    )
+
+
 # --- outbox and delivery --------------------------------------------------------------------------------------------
 
 

@@ -495,8 +495,9 @@ def test_root_keys_rotate_on_several_machines(owner: Owner, box: Box, tmp_path: 
     public = keys.save(fresh, tmp_path / "root-4")
     first = keys.load_public(owner.folder / "keys" / "root-1.pub", keys.Purpose.SIGNING)
     authority("rotate-root", owner.folder, "--add", public, "--remove", first.fingerprint)
-    assert "more signatures" in authority("sign", owner.folder, "--root-key", owner.folder / "keys" / "root-2")
-    assert "is published" in authority("sign", owner.folder, "--root-key", owner.folder / "keys" / "root-3")
+    roots = [("--root-key", owner.folder / "keys" / f"root-{number}", "--yes") for number in (2, 3)]
+    assert "more signatures" in authority("sign", owner.folder, *roots[0])
+    assert "is published" in authority("sign", owner.folder, *roots[1])
     assert "root 2: 3 keys, 2 must sign" in authority("status", owner.folder)
     authority("allow-picture", owner.folder, "true")
     owner.sign()

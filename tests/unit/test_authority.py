@@ -1,9 +1,15 @@
 """`sealane authority`: what it refuses before anything is in the draft."""
 
 import datetime
+import errno
+import fcntl
 import json
+import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,24 +20,33 @@ from typer.testing import CliRunner
 from central.authority import app
 from central.keys import app as keys_app
 from central.repository import Repository
+from central.roots import tuf_key
 from edge import enrolment
+from edge.carrier import DirectoryCarrier
 from edge.errors import (
+    AuthorityBusy,
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
     AuthorityKeyRevoked,
+    AuthorityMissing,
     AuthorityNothingToSign,
+    AuthorityRootUnfit,
     AuthorityThreshold,
+    AuthorityUnconfirmed,
     AuthorityUnknown,
     AuthorityUnusable,
+    KeyFileMissing,
     ManifestInvalid,
     ManifestMismatch,
     MqttPublicationRefused,
     RequestInvalid,
 )
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
-from edge.seal.keys import Purpose, load_public
+from edge.policy import Terms
+from edge.seal.keys import Purpose, load_private, load_public
 from edge.seal.signer import FileSigner
+from edge.trust import Trust
 from tests.sealing import recipient_key, signing_key
 
 
@@ -113,6 +128,52 @@ def test_a_second_init_makes_no_keys_beside_those_that_count(folder: Path) -> No
     assert not list((folder / "keys").iterdir())
 
 
+def test_an_init_that_was_interrupted_among_the_keys_says_what_to_do_and_goes_on_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "authority"
+    with monkeypatch.context() as patched:
+        patched.setattr("edge.seal.keys.os.fsync", full_disk(after=3))
+        with pytest.raises(KeyFileMissing):
+            authority("init", folder, "--no-passphrase")
+    left = sorted((folder / "keys").iterdir())
+    assert left
+    with pytest.raises(AuthorityExists, match="Move them away"):
+        authority("init", folder, "--no-passphrase")
+    assert sorted((folder / "keys").iterdir()) == left
+    (folder / "keys").rename(tmp_path / "away")
+    authority("init", folder, "--no-passphrase")
+    authority("status", folder)
+
+
+def test_an_init_that_was_interrupted_later_has_made_no_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "authority"
+    with monkeypatch.context() as patched:
+        patched.setattr("central.repository.os.fsync", full_disk(after=11))
+        with pytest.raises(AuthorityUnusable):
+            authority("init", folder, "--no-passphrase")
+    with pytest.raises(AuthorityMissing):
+        authority("status", folder)
+    with pytest.raises(AuthorityExists, match="Move them away"):
+        authority("init", folder, "--no-passphrase")
+    (folder / "keys").rename(tmp_path / "away")
+    authority("init", folder, "--no-passphrase")
+    authority("status", folder)
+
+
+def full_disk(after: int) -> Callable[[int], None]:
+    """An fsync that fails once so many files are written."""
+    written = count()
+
+    def fsync(file: int) -> None:
+        if next(written) >= after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    return fsync
+
+
 class Broker:
     """A session of `edge.mqtt` that takes few publications at a time, and says `said` to who listens."""
 
@@ -168,6 +229,7 @@ def test_whatever_lanes_fetch_is_put_on_the_broker_however_many_they_are(
     for number in range(Broker.room):
         signed.add_target(f"certificates/many-{number}.pem", b"certificate")
     signed.add_target("models/m/ocr.tflite", b"model")
+    authority("sign", folder)
     broker = Broker()
     with_broker(monkeypatch, broker, "publish", folder)
     carried = {name for name in signed.files() if not name.startswith(("targets/models/", "targets/policy/1"))}
@@ -178,7 +240,7 @@ def test_whatever_lanes_fetch_is_put_on_the_broker_however_many_they_are(
 def test_a_policy_too_large_for_the_broker_is_told_before_anything_is_published(
     folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    signed.add_target("policy/current", bytes(MAX_PACKET_BYTES))
+    (signed.published / "targets" / "policy" / "current").write_bytes(bytes(MAX_PACKET_BYTES))
     broker = Broker()
     with pytest.raises(MqttPublicationRefused, match="targets/policy/current"):
         with_broker(monkeypatch, broker, "publish", folder)
@@ -196,7 +258,7 @@ def test_a_broker_that_acknowledges_nothing_is_given_up(
 
 
 def test_a_disk_that_takes_nothing_is_an_error_of_ours(folder: Path) -> None:
-    (folder / "draft.json.part").mkdir()
+    (folder / f"draft.json.{os.getpid()}.part").mkdir()
     with pytest.raises(AuthorityUnusable, match=r"draft\.json"):
         authority("allow-picture", folder, "true")
 
@@ -323,6 +385,202 @@ def test_a_revoked_key_is_not_named_again(folder: Path, tmp_path: Path) -> None:
         assert Repository(folder).draft == before
 
 
+def test_a_revocation_said_while_another_command_signs_is_in_the_draft_that_follows(
+    folder: Path, signed: Repository
+) -> None:
+    targets, online = (
+        FileSigner(load_private(folder / "keys" / name, Purpose.SIGNING)) for name in ("targets", "online")
+    )
+    kid = recipient_key(name="owner").public.kid.hex()
+    with ThreadPoolExecutor(1) as pool:
+        with signed.turn():
+            signed.edit(aim_picture=True)
+            revoking = pool.submit(authority, "revoke", folder, kid)
+            with pytest.raises(TimeoutError):
+                revoking.result(0.3)
+            signed.publish(targets, online, datetime.datetime.now(datetime.UTC))
+        assert "is revoked in the draft" in revoking.result(10)
+    assert [one.kid for one in signed.draft.revoked] == [kid]
+    assert signed.draft.aim_picture
+
+
+def test_a_command_that_waits_for_another_says_so_and_gives_up_in_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("central.repository.SAID_AFTER_S", 0.0)
+    monkeypatch.setattr("central.repository.PATIENCE_S", 0.2)
+    with Repository(folder).turn(), pytest.raises(AuthorityBusy):
+        authority("allow-picture", folder, "true")
+    assert [record.getMessage() for record in caplog.records] == [
+        "AUTH-12 waiting for another command in this folder"
+    ]  # fmt: skip
+    authority("allow-picture", folder, "true")
+
+
+def has_turn(folder: Path) -> bool:
+    """Whether a command has its turn."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(opened)
+    return False
+
+
+def test_whoever_makes_a_draft_of_the_draft_has_its_turn_since_it_was_read(
+    folder: Path, signed: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "collector.pub").write_text(signing_key(name="collector").public.pem())
+    request, fingerprint = request_of("lane-3", folder)
+    turns: list[bool] = []
+    real = Repository.edit
+
+    def edit(repository: Repository, /, **changes: object) -> Terms:
+        turns.append(has_turn(folder))
+        return real(repository, **changes)
+
+    monkeypatch.setattr(Repository, "edit", edit)
+    commands = (
+        ("add-recipient", tmp_path / "owner.pub"), ("add-collector", tmp_path / "collector.pub"),
+        ("revoke", recipient_key(name="owner").public.fingerprint, "--at", "2026-01-01"),
+        ("revoke", recipient_key(name="owner").public.fingerprint, "--take-back"),
+        ("add-lane", request, "--fingerprint", fingerprint), ("rotate-lane", "lane-3"),
+        ("announce-epoch", "lane-3", "00000000000000ab"),
+        ("revoke", signing_key(name="collector").public.fingerprint, "--at", "2026-01-01"),
+        ("remove", signing_key(name="collector").public.fingerprint),
+    )  # fmt: skip
+    for command, *words in commands:
+        authority(command, folder, *words)
+    assert turns == [True] * len(commands)
+
+
+def test_nobody_waits_while_a_person_types(
+    folder: Path, signed: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, fingerprint = request_of("lane-3", folder)
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").chmod(0o600)
+    made = CliRunner().invoke(keys_app, ["owner", str(tmp_path / "new"), "--passphrase-file", str(tmp_path / "secret")])
+    assert made.exit_code == 0
+    turns: list[bool] = []
+
+    def typed(text: str, **_: object) -> str:
+        turns.append(has_turn(folder))
+        return fingerprint if "fingerprint" in text else "secret"
+
+    monkeypatch.setattr("central.options.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("typer.prompt", typed)
+    monkeypatch.setattr("typer.confirm", typed)
+    authority("add-lane", folder, request)
+    authority("rotate-root", folder, "--add", tmp_path / "new.pub", "--targets", tmp_path / "new.pub")
+    roots = (tmp_path / "new", *(folder / "keys" / f"root-{number}" for number in (1, 2)))
+    authority("sign", folder, *(word for path in roots for word in ("--root-key", path)))
+    authority("sign", folder, "--targets-key", tmp_path / "new")
+    assert turns == [False] * 4
+
+
+@pytest.mark.parametrize("days", ["-1", "99999999999"])
+def test_certificates_are_renewed_some_years_ahead_at_most(folder: Path, days: str) -> None:
+    assert CliRunner().invoke(app, ["renew", str(folder), "--days", days]).exit_code == 2
+
+
+def test_a_root_is_signed_on_several_machines_time_and_again(folder: Path, tmp_path: Path, signed: Repository) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+
+    def drafted(name: str) -> None:
+        (tmp_path / f"{name}.pub").write_text(signing_key(name=name).public.pem())
+        authority("rotate-root", folder, "--add", tmp_path / f"{name}.pub")
+
+    def sign_root(where: Path, number: int) -> str:
+        return authority("sign", where, "--root-key", folder / "keys" / f"root-{number}", "--yes")
+
+    drafted("new-1")
+    sign_root(folder, 1)
+    sign_root(folder, 2)
+    drafted("new-2")
+    assert "carry pending-root.json to the other keys" in sign_root(folder, 1)
+    shutil.copy(folder / "pending-root.json", other)
+    with pytest.raises(AuthorityRootUnfit, match="root 3 is pending, and this folder is at root 1"):
+        sign_root(other, 2)
+    for path in (folder / "repository" / "metadata").glob("*root.json"):
+        shutil.copy(path, other / "repository" / "metadata")
+    assert "carry pending-root.json back" in sign_root(other, 2)
+    shutil.copy(other / "pending-root.json", folder)
+    assert signed.root.signed.version == 2
+    assert "root 3 has all its signatures" in authority("sign", folder)
+    assert "root 3: 5 keys, 2 must sign" in authority("status", folder)
+    trust = Trust(tmp_path / "lane", signed.root_bytes)
+    assert trust.refresh(DirectoryCarrier(signed.published), datetime.datetime.now(datetime.UTC))
+
+
+def test_whoever_signs_a_root_is_shown_what_it_changes_and_asked(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = signing_key(name="new").public
+    gone = load_public(folder / "keys" / "targets.pub", Purpose.SIGNING)
+    (tmp_path / "new.pub").write_text(new.pem())
+    authority("rotate-root", folder, "--add", tmp_path / "new.pub", "--targets", tmp_path / "new.pub",
+              "--threshold", "1")  # fmt: skip
+    told = (
+        f"root key comes: {new.fingerprint}", f"targets key goes: {gone.fingerprint}",
+        f"targets key comes: {new.fingerprint}", "2 of 3 root keys must sign, from then on 1 of 4",
+    )  # fmt: skip
+    shown = authority("status", folder)
+    assert all(line in shown for line in told)
+    sign = ["sign", str(folder), "--root-key", str(folder / "keys" / "root-1")]
+    refused = CliRunner().invoke(app, sign)
+    assert isinstance(refused.exception, AuthorityUnconfirmed)
+    assert all(line in refused.output for line in told)
+    monkeypatch.setattr("central.options.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    assert CliRunner().invoke(app, sign, input="n\n").exit_code == 1
+    pending = Repository(folder).root_to_sign()
+    assert pending.signatures == {}
+    assert CliRunner().invoke(app, sign, input="y\n").exit_code == 0
+    assert len(Repository(folder).root_to_sign().signatures) == 1
+    assert all(line in authority(*sign, "--yes") for line in told)
+
+
+def test_a_root_that_is_not_the_one_that_was_shown_is_not_signed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority("rotate-root", folder)
+    shown = Repository(folder).root_to_sign()
+    (folder / "pending-root.json").unlink()
+    authority("rotate-root", folder, "--threshold", "1")
+    with pytest.raises(AuthorityBusy):
+        Repository(folder).sign_root(
+            [FileSigner(load_private(folder / "keys" / "root-1", Purpose.SIGNING))], shown=shown
+        )
+    assert Repository(folder).root_to_sign().signatures == {}
+
+
+def test_a_root_that_calls_a_key_by_another_ones_fingerprint_is_refused(folder: Path) -> None:
+    authority("rotate-root", folder)
+    pending = Repository(folder).root_to_sign()
+    for name in ("online", "targets"):
+        role = "targets" if name == "targets" else "timestamp"
+        (kid,) = pending.signed.roles[role].keyids
+        pending.signed.keys[kid].keyval["public"] = tuf_key(signing_key(name="thief").public).keyval["public"]
+        (folder / "pending-root.json").write_bytes(pending.to_bytes())
+        with pytest.raises(AuthorityRootUnfit, match="that is another one"):
+            Repository(folder).root_to_sign()
+
+
+def test_a_wrong_file_in_place_of_the_pending_root_is_told(folder: Path, signed: Repository) -> None:
+    authority("sign", folder, "--fresh")
+    shutil.copy(signed.published / "metadata" / "timestamp.json", folder / "pending-root.json")
+    for words in (
+        ("status", folder),
+        ("sign", folder, "--root-key", folder / "keys" / "root-1"),
+        ("rotate-root", folder),
+    ):
+        with pytest.raises(AuthorityRootUnfit, match="metadata of another kind: timestamp"):
+            authority(*words)
+
+
 def test_there_is_nothing_to_sign_before_a_root_or_a_policy_is_made(folder: Path) -> None:
     with pytest.raises(AuthorityNothingToSign, match="no new root is pending"):
         authority("sign", folder, "--root-key", folder / "keys" / "root-1")
@@ -353,7 +611,7 @@ def test_owners_keys_are_made_anew_and_take_the_place_of_old_ones(
     asked.clear()
     old = (folder / "keys" / f"root-{number}" for number in (2, 3))
     roots = [word for path in (new["root"], *old) for word in ("--root-key", path)]
-    assert "root 2 is published" in authority("sign", folder, *roots)
+    assert "root 2 is published" in authority("sign", folder, *roots, "--yes")
     with pytest.raises(AuthorityThreshold):
         authority("sign", folder)
     authority("sign", folder, "--targets-key", new["targets"], "--online-key", new["online"])
@@ -406,7 +664,7 @@ def test_a_model_is_added_whole(folder: Path, tmp_path: Path) -> None:
     model = Repository(folder).draft.model
     assert model is not None
     assert model.name.startswith("vendor-2-")
-    added = Repository(folder).published / "targets" / "models" / model.name
+    added = folder / "unsigned" / "models" / model.name
     assert {path.name: path.read_bytes() for path in added.iterdir()} == {
         path.name: path.read_bytes() for path in (tmp_path / "vendor-2").iterdir()
     }
@@ -419,6 +677,7 @@ def test_a_model_is_added_whole(folder: Path, tmp_path: Path) -> None:
         ("vendor", {"file": "absent"}, ManifestInvalid),
         ("vendor", {"sha256": "0" * 64}, ManifestMismatch),
         ("vendor", {"blank": 0}, ManifestInvalid),
+        ("vendor", {"file": "ocr.part"}, AuthorityInvalid),
         ("a name with blanks", {}, AuthorityInvalid),
     ],
 )
@@ -427,6 +686,7 @@ def test_a_model_that_lanes_would_refuse_writes_nothing(
 ) -> None:
     bundle = bundle_of(tmp_path / name, **said)
     (bundle / "stolen").write_bytes(b"a vendor's")
+    shutil.copy(bundle / "ocr.tflite", bundle / "ocr.part")
     before = set(tmp_path.rglob("*"))
     with pytest.raises(refusal):
         authority("add-model", folder, bundle)

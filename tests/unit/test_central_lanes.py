@@ -349,6 +349,8 @@ def test_a_program_is_told_one_way_or_the_other(tmp_path: Path, owner: Repositor
             open_lane_keys(lanes, trust, root, tmp_path)
     with pytest.raises(TrustMissing):
         open_lane_keys(None, source, tmp_path / "none.json", tmp_path)
+    with pytest.raises(OptionMissing, match="--trust-state"):
+        open_lane_keys(None, source, tmp_path / "root.json", Path("~nobody-of-that-name/state"))
 
 
 def test_another_lanes_key_does_not_count(tmp_path: Path) -> None:

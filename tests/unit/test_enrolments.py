@@ -1,6 +1,7 @@
 """Lanes in the owner's draft: whose word a new key needs, and what becomes of the keys before it."""
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from central.repository import Repository
 from edge import enrolment
 from edge.carrier import DirectoryCarrier
 from edge.enrolment import Request
-from edge.errors import LaneForeign, RequestInvalid
+from edge.errors import AuthorityInvalid, LaneForeign, RequestInvalid
 from edge.policy import Recipient, Revocation
 from edge.seal.envelope import Sealer
 from edge.seal.signer import FileSigner
@@ -152,7 +153,8 @@ def test_a_revoked_key_is_not_enrolled_again(owner: Repository, lanes: Enrolment
 
 
 def certificate(owner: Repository) -> bytes:
-    """What the lane would fetch."""
+    """What the lane would fetch once it is signed."""
+    sign(owner)
     return (owner.published / "targets" / "certificates" / "lane-1.pem").read_bytes()
 
 
@@ -166,6 +168,43 @@ def test_certificates_are_renewed_when_they_end_soon(owner: Repository, lanes: E
     assert certificate(owner) == before
     assert renewed(lanes, 400) == ["lane-1"]
     assert certificate(owner) != before
+
+
+def test_a_lane_that_has_no_certificate_yet_fetches_the_signed_one_until_a_new_one_is_signed(
+    tmp_path: Path, owner: Repository, lanes: Enrolments
+) -> None:
+    before = certificate(owner)
+    assert renewed(lanes, 400) == ["lane-1"]
+
+    def fetched() -> bytes | None:
+        trust = Trust(tmp_path / "lane", owner.root_bytes)
+        trust.refresh(DirectoryCarrier(owner.published), NOW)
+        return trust.target("certificates/lane-1.pem")
+
+    assert fetched() == before
+    sign(owner)
+    assert fetched() != before
+
+
+def test_a_request_whose_taking_up_was_interrupted_is_taken_up_again(owner: Repository, lanes: Enrolments) -> None:
+    in_the_way = owner.directory / "requests" / f"lane-1.{os.getpid()}.part"
+    in_the_way.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        rotate(lanes, asking(1, old=0))
+    in_the_way.rmdir()
+    assert lanes.take_up(asking(1, old=0), NOW)
+    sign(owner)
+    assert list(lanes.renew(NOW + 320 * DAY, 60 * DAY)) == ["lane-1"]
+
+
+def test_a_key_that_the_draft_has_no_room_for_leaves_the_lanes_request_as_it_was(
+    owner: Repository, lanes: Enrolments
+) -> None:
+    for number in range(1, 16):
+        enrol(lanes, asking(number))
+    with pytest.raises(AuthorityInvalid):
+        enrol(lanes, asking(16))
+    assert (owner.directory / "requests" / "lane-1").read_bytes() == asking(15)
 
 
 @pytest.mark.parametrize("left", [b"", b"-----BEGIN CERTIFICATE-----\n"])

@@ -20,6 +20,7 @@ from edge.errors import (
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
+    AuthorityRootUnfit,
     AuthorityThreshold,
     AuthorityUnknown,
     AuthorityUnusable,
@@ -304,8 +305,70 @@ def test_a_root_that_was_published_is_pending_no_more(owner: Repository) -> None
 )
 def test_a_damaged_file_of_the_authority_is_named(owner: Repository, file: str) -> None:
     (owner.directory / file).write_bytes(b"{")
-    with pytest.raises(AuthorityUnusable, match=file):
+    with pytest.raises((AuthorityUnusable, AuthorityRootUnfit), match=file):
         _ = owner.root, owner.fresh_until, owner.pending_root, owner.draft
+
+
+def test_a_file_that_cannot_be_read_or_is_another_one_is_named(owner: Repository) -> None:
+    snapshot, timestamp = (owner.published / "metadata" / f"{role}.json" for role in ("snapshot", "timestamp"))
+    shutil.copy(snapshot, timestamp)
+    with pytest.raises(AuthorityUnusable, match=r"timestamp\.json is metadata of another kind: snapshot"):
+        _ = owner.fresh_until
+    timestamp.unlink()
+    timestamp.mkdir()
+    with pytest.raises(AuthorityUnusable, match=r"cannot read .*timestamp\.json"):
+        _ = owner.fresh_until
+    (owner.published / "targets" / "policy" / "1").write_bytes(b"")
+    with pytest.raises(AuthorityUnusable, match="policy/1 is not as it was signed"):
+        _ = owner.draft
+
+
+@pytest.mark.parametrize("again", [reader("later"), None])
+def test_an_edition_whose_signing_failed_is_never_signed_with_another(
+    trust: Trust, owner: Repository, again: Recipient | None
+) -> None:
+    """The owner takes back what was wrong in it."""
+    readers = owner.draft.recipients
+    owner.edit(recipients=(*readers, reader("wrong")))
+    in_the_way = owner.published / "metadata" / f"targets.json.{os.getpid()}.part"
+    in_the_way.mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        owner.publish(TARGETS, ONLINE, NOW)
+    in_the_way.rmdir()
+    assert owner.policy == trust.policy
+    assert trust.refresh(carried(owner), NOW) is False
+    owner.edit(recipients=readers if again is None else (*readers, again))
+    assert owner.publish(TARGETS, ONLINE, NOW).version == (1 if again is None else 2)
+    trust.refresh(carried(owner), NOW)
+    assert [edition.version for edition in owner.editions] == list(range(trust.version, 0, -1))
+    second = trust.target("policy/2")
+    named = () if second is None else parse_policy(second).recipients
+    assert recipient_key(name="wrong").public.kid not in {one.key.kid for one in named}
+    assert (second is None) == (again is None)
+
+
+def test_a_folder_from_a_backup_goes_on_with_the_newest_repository(
+    tmp_path: Path, trust: Trust, owner: Repository
+) -> None:
+    owner.edit(aim_picture=True)
+    shutil.copytree(owner.directory, tmp_path / "backup")
+    owner.edit(recipients=(*owner.draft.recipients, reader("auditor")))
+    assert owner.publish(TARGETS, ONLINE, NOW).version == 2
+    other = Trust(tmp_path / "other", owner.root_bytes)
+    for client in (trust, other):
+        client.refresh(carried(owner), NOW)
+    restored = Repository(tmp_path / "backup")
+    restored.publish(TARGETS, ONLINE, NOW)
+    assert other.refresh(carried(restored), NOW) is False
+    restored.publish(TARGETS, ONLINE, NOW)
+    with pytest.raises(TrustRefused):
+        other.refresh(carried(restored), NOW)
+    shutil.rmtree(restored.published)
+    shutil.copytree(owner.published, restored.published)
+    restored.edit(aim_picture=False)
+    assert restored.publish(TARGETS, ONLINE, NOW).version == 3
+    assert trust.refresh(carried(restored), NOW) is True
+    assert len(trust.policy.recipients) == 3
 
 
 def test_a_lost_targets_or_online_key_is_replaced_by_the_root(trust: Trust, owner: Repository) -> None:
@@ -427,8 +490,8 @@ def test_a_published_policy_is_signed_again_as_the_bytes_it_was(trust: Trust, ow
     """An earlier version of this program may have written them."""
     current = owner.published / "targets" / "policy" / "current"
     written = json.dumps(json.loads(current.read_bytes())).encode()
-    current.write_bytes(written)
-    owner.add_target("certificates/lane-1.pem", b"renewed")
+    owner.add_target("policy/1", written)
+    owner.publish(TARGETS, ONLINE, NOW)
     owner.publish(TARGETS, ONLINE, NOW)
     assert current.read_bytes() == written
 
