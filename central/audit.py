@@ -24,6 +24,7 @@ from central.prefix import Epoch
 from central.store import Store, epoch_of, link_of
 from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked
 from edge.mqtt import split
+from edge.record import Kind
 from edge.seal.chain import ChainVerifier, Finding
 from edge.seal.envelope import Envelope, EpochLink, Header
 
@@ -40,6 +41,10 @@ PROBLEMS = {
 }
 NOTHING_HERE = "the lane is enrolled, and no message of it is here"
 NO_EPOCH_HERE = "the owner announced the epoch, and no message of it is here"
+MAYBE_BEFORE = (
+    ", or went by before the capture began: it begins with a checkpoint, which the broker may have retained "
+    "(mosquitto_sub -R leaves those out)"
+)
 MISPLACED = "kept under another number or epoch than it was signed with"
 OLDER_POLICY = "sealed under an older policy than a message before it"
 UNNAMED_READER = "sealed for a reader whom the policy of that time does not name"
@@ -121,6 +126,8 @@ class Audit:
         """Of each epoch: which policies its messages name, each from which number to which."""
         self._openings: dict[str, dict[int, Header]] = {}
         """Of each lane: what the first message of each epoch says."""
+        self._maybe_retained: set[tuple[str, int, int]] = set()
+        """Lane, epoch and number of each checkpoint that a lane is first heard with, in a capture."""
         self._refused: dict[str, EpochReport] = {}
 
     def take(self, heard: Heard) -> None:
@@ -135,6 +142,8 @@ class Audit:
         report = self._reports.setdefault((header.lane, header.epoch), EpochReport(header.lane, f"{header.epoch:016x}"))
         if heard.kept_as not in (None, (epoch_of(message), header.seq)):
             report.problem(MISPLACED, header.seq)
+        if header.kind is Kind.CHECKPOINT and not self._from_start and header.lane not in self._chains:
+            self._maybe_retained.add((header.lane, header.epoch, header.seq))
         verdict = self._chain(header.lane).accept(message)
         if verdict.finding in (Finding.DUPLICATE, Finding.OLD):
             return
@@ -164,7 +173,8 @@ class Audit:
             awaited = set(report.awaited)
             for first, last in self._chain(lane).holes(epoch):
                 if (first, last) not in awaited:
-                    report.problem(f"numbers {first} to {last} are missing and not declared given up", first)
+                    before = MAYBE_BEFORE if (lane, epoch, first - 1) in self._maybe_retained else ""
+                    report.problem(f"numbers {first} to {last} are missing and not declared given up{before}", first)
             if (seq := _behind(self._policies.get((lane, epoch), {}))) is not None:
                 report.problem(OLDER_POLICY, seq)
         found = [*self._reports.values(), *self._refused.values(), *(self._absent() if self._from_start else ())]
@@ -256,7 +266,7 @@ _MOMENT = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 def of_capture(path: Path) -> Iterator[Heard]:
     """The messages in a file of lines `TOPIC HEX` or `UNIX-TIME TOPIC HEX`. CaptureMalformed, naming the line.
 
-    mosquitto_sub -V 5 -q 1 -t 'lanes/v1/+/record' -t 'lanes/v1/+/checkpoint' -F '%U %t %x' makes one.
+    mosquitto_sub -R -V 5 -q 1 -t 'lanes/v1/+/record' -t 'lanes/v1/+/checkpoint' -F '%U %t %x' makes one.
     """
     try:
         with path.open("rb") as file:

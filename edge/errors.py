@@ -704,7 +704,7 @@ class EpochUnlinked(CollectorError):
 
 class CaptureMalformed(CollectorError):
     code = "COL-08"
-    hint = "A capture is made with mosquitto_sub -F '%U %t %x': one message a line."
+    hint = "A capture is made with mosquitto_sub -R -F '%U %t %x': one message a line."
 
 
 class RecordsMissing(CollectorError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from central.audit import UNLINKED, Audit, EpochReport, Heard, _tell, command, of_capture, of_store
+from central.audit import MAYBE_BEFORE, UNLINKED, Audit, EpochReport, Heard, _tell, command, of_capture, of_store
 from central.store import Store
 from edge.errors import CaptureMalformed
 from edge.record import GapRecord, LaneRecord
@@ -363,6 +363,19 @@ def test_a_capture_may_begin_in_the_middle_but_not_lack_anything(tmp_path: Path)
     for one in [*heard[:2], *heard[3:]]:
         audit.take(one)
     assert problems(audit.reports()) == [("9", 6, "numbers 6 to 6 are missing and not declared given up")]
+
+
+def test_numbers_after_a_checkpoint_that_a_capture_begins_with_may_lie_before_it_and_are_missing_all_the_same() -> None:
+    sent = extend(ChainState.start(9), [READ, CHECKPOINT, READ, READ, CHECKPOINT, READ, READ])
+    for numbers, found in (((2, 4, 5, 7), [(3, True), (6, False)]), ((3, 5, 7), [(4, False), (6, False)])):
+        missing = problems(audited([sent[number - 1] for number in numbers], from_start=False))
+        assert [(seq, MAYBE_BEFORE in what) for _, seq, what in missing] == found
+
+
+def test_the_guide_and_the_code_name_one_command_for_a_capture() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "owner-guide.md").read_text()
+    (command,) = (line.strip(" \\") for line in guide.splitlines() if line.startswith("mosquitto_sub"))
+    assert f" {command} makes one" in (of_capture.__doc__ or "")
 
 
 @pytest.mark.parametrize(
