@@ -22,7 +22,7 @@ from central import options
 from central.lanes import LEAVES, LaneKeys, PolicyKeys, admit, at, open_lane_keys
 from central.prefix import Epoch
 from central.store import Store, epoch_of, link_of
-from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked
+from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked, clean
 from edge.mqtt import split
 from edge.record import Kind
 from edge.seal.chain import ChainVerifier, Finding
@@ -107,7 +107,8 @@ class EpochReport:
     def to_json(self) -> dict[str, Any]:
         """One line of `sealane audit --json`."""
         said = asdict(self)
-        return {**said, "problems": list(said.pop("found").values())}
+        problems = list(said.pop("found").values())
+        return {**said, "problems": problems}
 
 
 class Audit:
@@ -136,7 +137,7 @@ class Audit:
         try:
             message = admit(heard.lane, heard.sealed, self._lane_keys, received_ns)
         except CollectorError as error:
-            self._refused.setdefault(heard.lane, EpochReport(heard.lane, "")).problem(str(error), 0)
+            self._refused.setdefault(heard.lane, EpochReport(clean(heard.lane, 32), "")).problem(str(error), 0)
             return
         header = message.header
         report = self._reports.setdefault((header.lane, header.epoch), EpochReport(header.lane, f"{header.epoch:016x}"))
@@ -346,7 +347,7 @@ def command(
         for heard in of_store(store):
             audit.take(heard)
         reports = audit.reports() + _evidence(store, lane_keys)
-    if archive and isinstance(lane_keys, PolicyKeys) and (silence := lane_keys.silence()) is not None:
+    if isinstance(lane_keys, PolicyKeys) and (silence := lane_keys.silence()) is not None:
         sys.stderr.write(silence + "\n")
     for report in reports:
         if as_json:
@@ -357,7 +358,7 @@ def command(
     if not as_json:
         kept = sum(report.messages for report in reports)
         whole = f"nothing is missing{' among the numbers above' if capture else ''}\n"
-        sys.stdout.write(f"{kept} messages: " + (f"{wrong} problems\n" if wrong else whole))
+        sys.stdout.write(f"{_counted(kept, 'message')}: " + (f"{_counted(wrong, 'problem')}\n" if wrong else whole))
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -378,12 +379,13 @@ def _hex(epochs: Collection[int]) -> list[str]:
 
 
 def _tell(report: EpochReport) -> None:
+    name = f"{report.lane} {report.epoch}".rstrip()
     if report.messages:
         until = at(report.last_ns)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
+        kinds = ", ".join(f"{count} {Kind(kind).name.lower()}" for kind, count in sorted(report.kinds.items()))
         sys.stdout.write(
-            f"{report.lane} epoch {report.epoch}: {report.messages} messages ({kinds}), {report.declared} declared "
-            f"given up, numbers {report.first} to {report.last}, the last of {until:%Y-%m-%d %H:%M:%S} UTC"
+            f"{report.lane} epoch {report.epoch}: {_counted(report.messages, 'message')} ({kinds}), {report.declared} "
+            f"declared given up, numbers {report.first} to {report.last}, the last of {until:%Y-%m-%d %H:%M:%S} UTC"
             f"{'' if report.found else ': whole'}\n"
         )
         for first, last in report.awaited[:LONGEST_TOLD]:
@@ -392,8 +394,12 @@ def _tell(report: EpochReport) -> None:
     for problem in report.problems[:LONGEST_TOLD]:
         where = f" from number {problem.seq}" if problem.seq else ""
         times = f" ({problem.count} times)" if problem.count > 1 else ""
-        sys.stdout.write(f"  WRONG {report.lane} {report.epoch}{where}: {problem.what}{times}\n")
-    _tell_more(len(report.found), f"WRONG {report.lane} {report.epoch}")
+        sys.stdout.write(f"  WRONG {name}{where}: {problem.what}{times}\n")
+    _tell_more(len(report.found), f"WRONG {name}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _tell_more(count: int, what: str) -> None:
