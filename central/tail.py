@@ -55,7 +55,15 @@ def command(
     kind: Annotated[list[KindName] | None, typer.Option(help="Show only this kind; alarms are always shown.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each message.")] = False,
 ) -> None:
-    """Show what the lanes say: verified always, opened with the owner's key."""
+    """Show what the lanes say: verified always, opened with the owner's key.
+
+    Times are UTC, of the sealing. With a plate: its region, how sure the whole
+    text is (1.000 at most), how many frames agreed of those that were read,
+    and km/h if two loops measured it. Then how long after its sealing it came,
+    and its number in the lane's chain: "ok 18" goes on from 17, "joined" is
+    the first that is heard of a lane, "new-epoch" the first of an outbox,
+    "late" what had been missed, and "declared-gap" tells what was given up.
+    """
     opener = _opener(owner_key, passphrase_file) if owner_key is not None else None
     patient = store is not None and not follow
     watcher = Watcher(open_lane_keys(lanes, trust, root, trust_state, patient=patient), opener)
