@@ -106,6 +106,11 @@ class OptionMissing(ConfigError):
     hint = "Give the options named above; --help says what each is, and which environment variables stand for them."
 
 
+class LaneUnknown(ConfigError):
+    code = "CFG-07"
+    hint = "Give a lane that is enrolled, as it is written there: its name has small letters, digits and hyphens only."
+
+
 # --- detector loop --------------------------------------------------------------------------------------------------
 
 
