@@ -775,7 +775,7 @@ class ControlPath(DaemonError):
 
 class VisitUnknown(DaemonError):
     code = "CTL-05"
-    hint = "Give lines of `sealane tail --json` made by the same version of sealane, one record a line."
+    hint = "Give lines of `sealane tail --json --owner-key KEY`, with a reader's key, of the same version of sealane."
 
 
 class ControlFailed(DaemonError):
