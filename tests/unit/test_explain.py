@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from edge import explain as explaining
 from edge.commands.explain import _from_lines, command
