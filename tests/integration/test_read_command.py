@@ -115,14 +115,12 @@ def test_people_are_told_of_each_image_why_no_plate_was_read_and_that_none_was(
     tmp_path: Path, scenes: list[tuple[Path, str, tuple[float, ...]]]
 ) -> None:
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((480, 640), 120, np.uint8))
-    whole = scenes[0][0].read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "cut.png").write_bytes(scenes[0][0].read_bytes()[:30])
     run = read(tmp_path)
     rows = {row.split()[1]: row.split()[3] for row in run.stdout.splitlines() if ".png" in row}
     assert rows == {"cut.png": "unreadable", "grey.png": "no-plate"}
     assert run.stdout.endswith("No plate was read.\n")
-    assert "READ-01" in run.stderr
-    assert "WARN" not in run.stderr
+    assert [line.split()[0] for line in run.stderr.splitlines()] == ["READ-01", "hint:"]
 
 
 def test_images_of_the_same_name_are_told_apart_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
