@@ -107,8 +107,8 @@ class EpochReport:
     def to_json(self) -> dict[str, Any]:
         """One line of `sealane audit --json`."""
         said = asdict(self)
-        problems = list(said.pop("found").values())
-        return {**said, "problems": problems}
+        said["problems"] = list(said.pop("found").values())
+        return said
 
 
 class Audit:
