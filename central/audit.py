@@ -22,8 +22,9 @@ from central import options
 from central.lanes import LEAVES, LaneKeys, PolicyKeys, admit, at, open_lane_keys
 from central.prefix import Epoch
 from central.store import Store, epoch_of, link_of
-from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked
+from edge.errors import CaptureMalformed, ChainBroken, CollectorError, EpochUnlinked, MessageForked, clean
 from edge.mqtt import split
+from edge.record import Kind
 from edge.seal.chain import ChainVerifier, Finding
 from edge.seal.envelope import Envelope, EpochLink, Header
 
@@ -40,6 +41,10 @@ PROBLEMS = {
 }
 NOTHING_HERE = "the lane is enrolled, and no message of it is here"
 NO_EPOCH_HERE = "the owner announced the epoch, and no message of it is here"
+MAYBE_BEFORE = (
+    ", or went by before the capture began: it begins with a checkpoint, which the broker may have retained "
+    "(mosquitto_sub -R leaves those out)"
+)
 MISPLACED = "kept under another number or epoch than it was signed with"
 OLDER_POLICY = "sealed under an older policy than a message before it"
 UNNAMED_READER = "sealed for a reader whom the policy of that time does not name"
@@ -102,7 +107,8 @@ class EpochReport:
     def to_json(self) -> dict[str, Any]:
         """One line of `sealane audit --json`."""
         said = asdict(self)
-        return {**said, "problems": list(said.pop("found").values())}
+        said["problems"] = list(said.pop("found").values())
+        return said
 
 
 class Audit:
@@ -121,6 +127,8 @@ class Audit:
         """Of each epoch: which policies its messages name, each from which number to which."""
         self._openings: dict[str, dict[int, Header]] = {}
         """Of each lane: what the first message of each epoch says."""
+        self._maybe_retained: set[tuple[str, int, int]] = set()
+        """Lane, epoch and number of each checkpoint that a lane is first heard with, in a capture."""
         self._refused: dict[str, EpochReport] = {}
 
     def take(self, heard: Heard) -> None:
@@ -129,12 +137,14 @@ class Audit:
         try:
             message = admit(heard.lane, heard.sealed, self._lane_keys, received_ns)
         except CollectorError as error:
-            self._refused.setdefault(heard.lane, EpochReport(heard.lane, "")).problem(str(error), 0)
+            self._refused.setdefault(heard.lane, EpochReport(clean(heard.lane, 32), "")).problem(str(error), 0)
             return
         header = message.header
         report = self._reports.setdefault((header.lane, header.epoch), EpochReport(header.lane, f"{header.epoch:016x}"))
         if heard.kept_as not in (None, (epoch_of(message), header.seq)):
             report.problem(MISPLACED, header.seq)
+        if header.kind is Kind.CHECKPOINT and not self._from_start and header.lane not in self._chains:
+            self._maybe_retained.add((header.lane, header.epoch, header.seq))
         verdict = self._chain(header.lane).accept(message)
         if verdict.finding in (Finding.DUPLICATE, Finding.OLD):
             return
@@ -164,7 +174,8 @@ class Audit:
             awaited = set(report.awaited)
             for first, last in self._chain(lane).holes(epoch):
                 if (first, last) not in awaited:
-                    report.problem(f"numbers {first} to {last} are missing and not declared given up", first)
+                    before = MAYBE_BEFORE if (lane, epoch, first - 1) in self._maybe_retained else ""
+                    report.problem(f"numbers {first} to {last} are missing and not declared given up{before}", first)
             if (seq := _behind(self._policies.get((lane, epoch), {}))) is not None:
                 report.problem(OLDER_POLICY, seq)
         found = [*self._reports.values(), *self._refused.values(), *(self._absent() if self._from_start else ())]
@@ -256,7 +267,7 @@ _MOMENT = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 def of_capture(path: Path) -> Iterator[Heard]:
     """The messages in a file of lines `TOPIC HEX` or `UNIX-TIME TOPIC HEX`. CaptureMalformed, naming the line.
 
-    mosquitto_sub -V 5 -q 1 -t 'lanes/v1/+/record' -t 'lanes/v1/+/checkpoint' -F '%U %t %x' makes one.
+    mosquitto_sub -R -V 5 -q 1 -t 'lanes/v1/+/record' -t 'lanes/v1/+/checkpoint' -F '%U %t %x' makes one.
     """
     try:
         with path.open("rb") as file:
@@ -336,7 +347,7 @@ def command(
         for heard in of_store(store):
             audit.take(heard)
         reports = audit.reports() + _evidence(store, lane_keys)
-    if archive and isinstance(lane_keys, PolicyKeys) and (silence := lane_keys.silence()) is not None:
+    if isinstance(lane_keys, PolicyKeys) and (silence := lane_keys.silence()) is not None:
         sys.stderr.write(silence + "\n")
     for report in reports:
         if as_json:
@@ -347,7 +358,7 @@ def command(
     if not as_json:
         kept = sum(report.messages for report in reports)
         whole = f"nothing is missing{' among the numbers above' if capture else ''}\n"
-        sys.stdout.write(f"{kept} messages: " + (f"{wrong} problems\n" if wrong else whole))
+        sys.stdout.write(f"{_counted(kept, 'message')}: " + (f"{_counted(wrong, 'problem')}\n" if wrong else whole))
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -368,12 +379,13 @@ def _hex(epochs: Collection[int]) -> list[str]:
 
 
 def _tell(report: EpochReport) -> None:
+    name = f"{report.lane} {report.epoch}".rstrip()
     if report.messages:
         until = at(report.last_ns)
-        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
+        kinds = ", ".join(f"{count} {Kind(kind).name.lower()}" for kind, count in sorted(report.kinds.items()))
         sys.stdout.write(
-            f"{report.lane} epoch {report.epoch}: {report.messages} messages ({kinds}), {report.declared} declared "
-            f"given up, numbers {report.first} to {report.last}, the last of {until:%Y-%m-%d %H:%M:%S} UTC"
+            f"{report.lane} epoch {report.epoch}: {_counted(report.messages, 'message')} ({kinds}), {report.declared} "
+            f"declared given up, numbers {report.first} to {report.last}, the last of {until:%Y-%m-%d %H:%M:%S} UTC"
             f"{'' if report.found else ': whole'}\n"
         )
         for first, last in report.awaited[:LONGEST_TOLD]:
@@ -382,8 +394,12 @@ def _tell(report: EpochReport) -> None:
     for problem in report.problems[:LONGEST_TOLD]:
         where = f" from number {problem.seq}" if problem.seq else ""
         times = f" ({problem.count} times)" if problem.count > 1 else ""
-        sys.stdout.write(f"  WRONG {report.lane} {report.epoch}{where}: {problem.what}{times}\n")
-    _tell_more(len(report.found), f"WRONG {report.lane} {report.epoch}")
+        sys.stdout.write(f"  WRONG {name}{where}: {problem.what}{times}\n")
+    _tell_more(len(report.found), f"WRONG {name}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _tell_more(count: int, what: str) -> None:

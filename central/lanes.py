@@ -225,13 +225,16 @@ class PolicyKeys:
         return any(one is not None and one.issued <= by and one.revokes(key, by) for one in editions)
 
     def silence(self) -> str | None:
-        """What there is to be said of an owner's word that is no longer fresh; None if it is."""
+        """What there is to be said of an owner's word that may not be the last one; None if it was fresh just now."""
         policy, until = self._trust.policy, self._trust.fresh_until
-        if until is not None and datetime.datetime.now(datetime.UTC) < until:
+        if self._trouble is None and until is not None and datetime.datetime.now(datetime.UTC) < until:
             return None
         ended = "" if until is None else f", fresh until {until:%Y-%m-%d}"
-        said = f"The owner's word is policy {policy.version} of {policy.issued:%Y-%m-%d}{ended}."
-        return f"{said} What the owner said later, revocations too, is not known here."
+        said = f"The owner's word is policy {policy.version} of {policy.issued:%Y-%m-%d}{ended}"
+        if self._trouble is not None:
+            why = "could not be reached" if isinstance(self._trouble, TrustUnreachable) else "was not believed"
+            said += f", kept here, as {self._carrier} {why} ({self._trouble.what})"
+        return f"{said}. What the owner said later, revocations too, is not known here."
 
     @property
     def _newest(self) -> Policy:

@@ -1,10 +1,11 @@
 """How `sealane tail` shows what a Watcher found: lines of JSON for programs, a live table or plain rows for people."""
 
 import json
+import re
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from central.lanes import at
@@ -80,6 +81,7 @@ class Screen:
             self._live.start()
         else:
             self._console.print(self._heading())
+            self._console.print("  ".join(filter(None, (heading for heading, _ in _COLUMNS))), style="dim")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,6 +90,7 @@ class Screen:
 
     def line(self, line: Line) -> None:
         self._trouble = None
+        before = self._lines[-1] if self._lines else None
         self._lines.append(line)
         if line.alarm is not None:
             self._alarms.append(line)
@@ -95,7 +98,8 @@ class Screen:
         if self._live is None:
             from rich.text import Text
 
-            self._console.print(Text("  ").join(cell for cell in cells(line) if cell.plain), soft_wrap=True)
+            for row in dated([line], before):
+                self._console.print(Text("  ").join(cell for cell in row if cell.plain), soft_wrap=True)
 
     def receipt(self, said: receipt.Receipt) -> None:
         pass
@@ -122,18 +126,22 @@ class Screen:
 
         width = self._console.width
         alarms = [
-            Text(f"ALARM {_clock(line.received_ns)} {line.lane} {line.seq or ''} {line.alarm}", "bold white on red")
+            Text(
+                f"ALARM {_day(line.received_ns)} {_clock(line.received_ns)} {line.lane} {line.seq or ''} {line.alarm}",
+                "bold white on red",
+            )
             for line in self._alarms
         ]
-        rows = max(3, self._console.height - 8 - sum(1 + alarm.cell_len // width for alarm in alarms))
-        table = fitted([cells(line) for line in list(self._lines)[-rows:]], width)
+        days = len({_day(_moment(line)) for line in self._lines})
+        rows = max(3, self._console.height - 8 - days - sum(1 + alarm.cell_len // width for alarm in alarms))
+        table = fitted(dated(list(self._lines)[-rows:]), width)
         counts = ", ".join(f"{count} {what}" for what, count in self._watcher.counts.items()) or "nothing heard yet"
         summary = f"{counts}, {self._alarm_count} alarms   Ctrl-C ends"
         return Group(self._heading(), *alarms, table, Text(summary, "dim"))
 
 
 _COLUMNS: tuple[tuple[str, Any], ...] = (
-    ("time", "left"),
+    ("UTC", "left"),
     ("lane", "left"),
     ("plate", "left"),
     ("region", "left"),
@@ -144,16 +152,19 @@ _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("", "left"),
     ("verified", "left"),
 )
+_NOTE_AT = _COLUMNS.index(("", "left"))
 _LEFT_OUT = ("km/h", "frames", "delay", "region", "sure", "", "lane")
 """What a narrow terminal does without, the least important first."""
 _SPACE = 2
 """Blanks that a column takes beside its text."""
-_NOTE, _VERDICT = 12, 20
+_NOTE, _VERDICT = 16, 20
 """So wide the last columns may be before others are left out for them; an alarm is told whole above the table."""
+_NOTE_LINES = 3
+"""So many of its width a note may have in the table; without a terminal it is told whole."""
 
 
 def fitted(rows: "Sequence[Sequence[Text]]", width: int) -> "Table":
-    """`rows` of `cells` as a table of at most `width` columns of text: never without time, plate and verdict."""
+    """`rows` of `cells` as a table of at most `width` columns of text: never without UTC, plate and verdict."""
     from rich import box
     from rich.table import Table
 
@@ -178,8 +189,22 @@ def fitted(rows: "Sequence[Sequence[Text]]", width: int) -> "Table":
             heading, justify=justify, no_wrap=heading != "", overflow=overflow, max_width=most.get(heading)
         )
     for row in rows:
+        row[_NOTE_AT].truncate(_NOTE_LINES * most[""], overflow="ellipsis")
         table.add_row(*(row[index] for index in shown))
     return table
+
+
+def dated(lines: Iterable[Line], before: Line | None = None) -> "list[tuple[Text, ...]]":
+    """The rows of `lines`, with the day in a row of its own where it is another one than of the line before."""
+    from rich.text import Text
+
+    rows: list[tuple[Text, ...]] = []
+    for line in lines:
+        if before is None or _day(_moment(before)) != _day(_moment(line)):
+            rows.append((Text(_day(_moment(line)), "dim"), *(Text() for _ in _COLUMNS[1:])))
+        rows.append(cells(line))
+        before = line
+    return rows
 
 
 def cells(line: Line) -> "tuple[Text, ...]":
@@ -202,11 +227,11 @@ def cells(line: Line) -> "tuple[Text, ...]":
             ]
             note = Text("restarted" if restarted else "", "yellow")
         case CheckpointRecord(outbox_depth=depth):
-            note = Text(f"checkpoint, {depth} waiting", "dim")
+            note = Text(f"checkpoint, {depth} waiting" if depth else "checkpoint", "dim")
         case GapRecord(first_seq=first, last_seq=last, reason=reason):
             note = Text(f"{first} to {last} given up: {reason}", "yellow")
-        case AuditRecord(event=event, facts=facts):
-            note = Text(" ".join([event, *(f"{name}={value}" for name, value in facts)]), "magenta")
+        case AuditRecord():
+            note = Text(_told(line.record), "magenta")
         case None if line.finding is not None:
             told[0] = Text("sealed" if line.code is None else line.code, "dim" if line.code is None else "yellow")
     if line.alarm is not None:
@@ -214,7 +239,41 @@ def cells(line: Line) -> "tuple[Text, ...]":
     else:
         mark = Text(f"ok {line.seq}" + ("" if line.finding is Finding.IN_ORDER else f" {line.finding}"), "green")
     delay = Text(f"{line.delay_ms:.0f} ms" if line.time_ns else "")
-    return (Text(_clock(line.time_ns or line.received_ns), "dim"), Text(line.lane), *told, delay, note, mark)
+    return (Text(_clock(_moment(line)), "dim"), Text(line.lane), *told, delay, note, mark)
+
+
+def _told(said: AuditRecord) -> str:
+    """Its facts in few words: down times first, ids by their beginning, and of what confines a lane only what is off.
+
+    `--json` has all of them as they are.
+    """
+    told: list[str] = []
+    off: list[str] = []
+    for name, value in said.facts:
+        if name == "down_from" and isinstance(value, int):
+            told.insert(0, f"down since {_day(value)} {_clock(value)}")
+        elif said.event == "boot" and value in (0, 1):
+            off += [] if value else [name]
+        elif name != "down_to":  # the line's own time
+            told.append(f"{name} {_LONG_ID.sub(_beginning, str(value))}")
+    told += [f"without {', '.join(off)}"] if off else []
+    return f"{said.event}: {', '.join(told)}" if told else said.event
+
+
+_LONG_ID = re.compile(r"[0-9a-f]{17,}|[0-9a-f]{4}( [0-9a-f]{4}){4,}")
+
+
+def _beginning(found: re.Match[str]) -> str:
+    return found[0][: 9 if " " in found[0] else 8] + "\u2026"
+
+
+def _moment(line: Line) -> int:
+    """When it was sealed, or, of what could not be verified, when it came."""
+    return line.time_ns or line.received_ns
+
+
+def _day(utc_ns: int) -> str:
+    return at(utc_ns).strftime("%Y-%m-%d")
 
 
 def _clock(utc_ns: int) -> str:

@@ -35,6 +35,9 @@ class DirectoryCarrier:
     def __init__(self, directory: Path) -> None:
         self._directory = directory.resolve()
 
+    def __str__(self) -> str:
+        return str(self._directory)
+
     def fetch(self, name: str) -> Iterator[bytes] | None:
         path = (self._directory / name).resolve()
         if not path.is_relative_to(self._directory) or not path.is_file():  # opening a pipe would not return
@@ -48,6 +51,9 @@ class HttpCarrier:
 
     def __init__(self, base_url: str) -> None:
         self._base = urlsplit(base_url.rstrip("/"))
+
+    def __str__(self) -> str:
+        return self._base.geturl()
 
     def fetch(self, name: str) -> Iterator[bytes] | None:
         kind = http.client.HTTPSConnection if self._base.scheme == "https" else http.client.HTTPConnection

@@ -109,6 +109,11 @@ class OptionMissing(ConfigError):
     hint = "Give the options named above; --help says what each is, and which environment variables stand for them."
 
 
+class LaneUnknown(ConfigError):
+    code = "CFG-07"
+    hint = "Give a lane that is enrolled, as it is written there: its name has small letters, digits and hyphens only."
+
+
 # --- detector loop --------------------------------------------------------------------------------------------------
 
 
@@ -711,8 +716,8 @@ class CollectorError(SealaneError):
 class LaneForeign(CollectorError):
     code = "COL-01"
     hint = (
-        "If it is a policy that is not known here, copy the owner's newest repository to where --trust points: the lane "
-        "sends the message again. Else enrol the lane, or find out who sends in its name."
+        "If it is a policy that is not known here, copy the owner's newest repository to where --trust points: the "
+        "lane sends the message again. Else enrol the lane, or find out who sends in its name."
     )
 
 
@@ -743,7 +748,7 @@ class EpochUnlinked(CollectorError):
 
 class CaptureMalformed(CollectorError):
     code = "COL-08"
-    hint = "A capture is made with mosquitto_sub -F '%U %t %x': one message a line."
+    hint = "A capture is made with mosquitto_sub -R -F '%U %t %x': one message a line."
 
 
 class RecordsMissing(CollectorError):
@@ -809,7 +814,7 @@ class ControlPath(DaemonError):
 
 class VisitUnknown(DaemonError):
     code = "CTL-05"
-    hint = "Give lines of `sealane tail --json` made by the same version of sealane, one record a line."
+    hint = "Give lines of `sealane tail --json --owner-key KEY`, with a reader's key, of the same version of sealane."
 
 
 class ControlFailed(DaemonError):

@@ -17,7 +17,9 @@ MAX_LINE_BYTES = 65536
 
 
 def command(
-    records: Annotated[str, typer.Argument(help="- for opened records, one JSON line each, on standard input.")] = "",
+    records: Annotated[
+        str, typer.Argument(help="Opened records, lines of `tail --json`: a file, or - for standard input.")
+    ] = "",
     config: Annotated[Path, typer.Option("--config", "-c", help="The lane to ask.")] = Path("/etc/sealane/lane.toml"),
     last: Annotated[int, typer.Option("--last", "-n", min=1, max=100, help="How many visits, the newest last.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each visit.")] = False,
@@ -30,7 +32,7 @@ def command(
     from edge.explain import explain
 
     console = Console(highlight=False, soft_wrap=True)
-    visits = list(deque(_from_lines(sys.stdin.buffer) if records == "-" else _from_lane(config), maxlen=last))
+    visits = list(deque(_from_records(records) if records else _from_lane(config), maxlen=last))
     if as_json:
         for visit in visits:
             typer.echo(json.dumps({**asdict(explain(visit)), "visit": asdict(visit)}))
@@ -41,7 +43,7 @@ def command(
         for finding in explanation.findings:
             console.print(f"  {finding.found}\n    [cyan]{finding.do}[/]")
     if not visits:
-        console.print("No vehicle passed yet.")
+        console.print("No read is among these lines." if records else "No vehicle passed yet.")
 
 
 def _from_lane(config: Path) -> "Iterator[Visit]":
@@ -53,15 +55,36 @@ def _from_lane(config: Path) -> "Iterator[Visit]":
         yield from_json(value)
 
 
+def _from_records(source: str) -> "Iterator[Visit]":
+    from edge.errors import VisitUnknown, clean
+
+    if source == "-":
+        yield from _from_lines(sys.stdin.buffer)
+        return
+    try:
+        with Path(source).open("rb") as file:
+            yield from _from_lines(file)
+    except OSError as error:
+        raise VisitUnknown(f"cannot read {clean(source)}: {error.strerror}") from error
+
+
 def _from_lines(lines: "IO[bytes]") -> "Iterator[Visit]":
-    """The opened read records among the lines of `sealane tail --json`."""
+    """The opened read records among the lines of `sealane tail --json`. VisitUnknown if there are sealed ones only."""
     from edge.errors import VisitUnknown
     from edge.explain import from_fields
 
+    opened = sealed = 0
     for line in iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b""):
         try:
             message = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise VisitUnknown("a line that is not JSON, or too long") from error
-        if isinstance(message, dict) and message.get("kind") == "r" and isinstance(message.get("record"), dict):
+        if not isinstance(message, dict) or message.get("kind") != "r":
+            continue
+        if isinstance(message.get("record"), dict):
+            opened += 1
             yield from_fields(message["record"])
+        else:
+            sealed += 1
+    if sealed and not opened:
+        raise VisitUnknown(f"none of {sealed} reads was opened")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from edge.errors import FrameDamaged, ImageUnreadable, clean
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rich.text import Text
 
     from edge.reading.reader import FramePlate, FrameReading
 
@@ -32,15 +34,18 @@ def command(
 
     reader = PlateReader(threads=threads)
     read = reader.read_crop if crop else reader.read_frame
-    show = _json_line if as_json else _Table()
+    images = list(_images(paths))
+    show = _json_line if as_json else _Table(images)
     failed = False
-    for path in _images(paths):
+    for path in images:
         try:
             show(path, _read(path, read))
         except ImageUnreadable as error:
             failed = True
             report(error)
-            if as_json:
+            if isinstance(show, _Table):
+                show.without(path, "unreadable")
+            else:
                 why = {"code": error.code, "what": error.what, "hint": error.hint}
                 _print_json({"image": str(path), "plates": [], "no_read": "unreadable", "ms": 0.0, "error": why})
     if isinstance(show, _Table):
@@ -68,6 +73,7 @@ def _load(path: Path) -> "NDArray[np.uint8]":
     import cv2
     import numpy as np
 
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says of a damaged file, we say too
     if path.is_dir():
         raise ImageUnreadable(f"{clean(path)}: a folder without JPEG, PNG or WebP images")
     try:
@@ -113,20 +119,25 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 class _Table:
-    """For people: one row a plate, shown when all images are read."""
+    """For people: one row a plate, shown when all images are read. Of images with one name the paths are shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, images: list[Path]) -> None:
         from rich.table import Table
 
-        self._table = Table("image", "plate", "sure", "least sure", "issuer", "height", "ms", header_style="bold")
+        self._table = Table(header_style="bold")
+        self._table.add_column("image", overflow="fold")
+        for heading in ("plate", "sure", "least sure", "issuer", "height", "ms"):
+            self._table.add_column(heading)
+        self._named = Counter(path.name for path in images)
+        self._plates = 0
 
     def __call__(self, path: Path, reading: "FrameReading") -> None:
         from rich.text import Text
 
-        name, ms = Text(path.name), f"{reading.ms:.1f}"
+        name, ms = self._name(path), f"{reading.ms:.1f}"
         readable = [plate for plate in reading.plates if plate.no_read is None]
         if not readable:
-            self._table.add_row(name, Text(str(reading.reason), style="dim"), "", "", "", "", ms)
+            self.without(path, str(reading.reason), ms)
         for plate in readable:
             issuer = f"{plate.region} {plate.region_confidence:.0%}"
             style = "bold green" if plate.confidence >= 0.9 else "yellow"
@@ -140,8 +151,23 @@ class _Table:
                 ms,
             )
             name, ms = Text(""), ""
+        self._plates += len(readable)
+
+    def without(self, path: Path, why: str, ms: str = "") -> None:
+        """A row for an image in which no plate was read."""
+        from rich.text import Text
+
+        self._table.add_row(self._name(path), Text(why, style="dim"), "", "", "", "", ms)
 
     def close(self) -> None:
         from rich.console import Console
 
-        Console().print(self._table)
+        console = Console()
+        console.print(self._table)
+        if not self._plates:
+            console.print("No plate was read.")
+
+    def _name(self, path: Path) -> "Text":
+        from rich.text import Text
+
+        return Text(path.name if self._named[path.name] == 1 else str(path))

@@ -1,7 +1,9 @@
 """From outbox to receipt over a real broker: what is lost on the way is sent again, and nothing is readable there."""
 
 import json
+import shlex
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,8 @@ from edge.seal import envelope, keys, receipt
 from edge.seal.receipt import Receipt
 from edge.seal.signer import FileSigner
 from tests.integration.lane_site import CANARY, Relay, Site, checkpoint, read, until
+
+GUIDE = Path(__file__).parents[2] / "docs" / "owner-guide.md"
 
 
 def test_every_record_is_stored_once_and_the_outbox_forgets_it(site: Site) -> None:
@@ -232,6 +236,37 @@ def test_a_plain_mosquitto_sub_shows_something_useful(site: Site) -> None:
     assert "lane:lane-1" in labels
     assert "kind:r" in labels
     assert content_type.startswith("application/cose")
+
+
+@pytest.mark.parametrize("retained", [False, True])
+def test_a_capture_by_the_guides_command_accuses_nobody_and_one_with_what_was_retained_says_what_that_may_mean(
+    site: Site, retained: bool
+) -> None:
+    site.enrol("lane-1")
+    site.certify("screen.central")
+    lane = site.lane("lane-1")
+    said = (GUIDE.read_text().split("\n```\nmosquitto_sub")[1]).split(" > gate-7.log")[0].replace("\\\n", "")
+    here = {"broker.example": "localhost", "8883": str(site.broker.port)}
+    here |= {name: str(site.tls / name) for name in ("ca.pem", "screen.central.pem", "screen.central.key")}
+    words = [here.get(word, word) for word in shlex.split(said) if not (retained and word == "-R")]
+    capture = site.root / "gate-7.log"
+    with site.collecting(), lane.run():
+        lane.append(read(), checkpoint(), read(), read())
+        until(lambda: lane.outbox.depth == 0)
+        with capture.open("wb") as file, subprocess.Popen(["mosquitto_sub", *words], stdout=file) as listener:
+            until(lambda: "screen.central 1 lanes/v1/+/checkpoint" in site.broker.log.read_text())
+            lane.append(read(), checkpoint(), read())
+            until(lambda: len(capture.read_text().splitlines()) == (4 if retained else 3))
+            listener.terminate()
+    audit = [sys.executable, "-m", "edge", "audit", "--capture", str(capture), "--lanes", str(site.lane_keys)]
+    told = subprocess.run(audit, capture_output=True, text=True, check=False)
+    assert told.returncode == retained, told.stdout
+    if retained:
+        assert (
+            "numbers 3 to 4 are missing and not declared given up, or went by before the capture began" in told.stdout
+        )
+    else:
+        assert "numbers 5 to 7," in told.stdout
 
 
 def test_forged_and_replayed_receipts_make_no_lane_forget(site: Site) -> None:

@@ -111,6 +111,27 @@ def test_people_see_a_table(scenes: list[tuple[Path, str, tuple[float, ...]]]) -
     assert scenes[0][0].name in run.stdout
 
 
+def test_people_are_told_of_each_image_why_no_plate_was_read_and_that_none_was(
+    tmp_path: Path, scenes: list[tuple[Path, str, tuple[float, ...]]]
+) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((480, 640), 120, np.uint8))
+    (tmp_path / "cut.png").write_bytes(scenes[0][0].read_bytes()[:30])
+    run = read(tmp_path)
+    rows = {row.split()[1]: row.split()[3] for row in run.stdout.splitlines() if ".png" in row}
+    assert rows == {"cut.png": "unreadable", "grey.png": "no-plate"}
+    assert run.stdout.endswith("No plate was read.\n")
+    assert [line.split()[0] for line in run.stderr.splitlines()] == ["READ-01", "hint:"]
+
+
+def test_images_of_the_same_name_are_told_apart_by_their_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for folder, name in (("a", "one.png"), ("b", "one.png"), ("b", "two.png")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / folder / name), np.full((480, 640), 120, np.uint8))
+    shown = [row.split()[1] for row in read(tmp_path / "a", tmp_path / "b").stdout.splitlines() if ".png" in row]
+    assert shown == [str(tmp_path / "a" / "one.png"), str(tmp_path / "b" / "one.png"), "two.png"]
+
+
 def test_an_image_without_a_plate_says_so(tmp_path: Path) -> None:
     images: dict[str, NDArray[np.uint8]] = {
         "grey.png": np.full((480, 640), 120, np.uint8),

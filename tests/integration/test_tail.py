@@ -140,6 +140,15 @@ def test_kind_and_lane_choose_what_is_shown(site: Site, lane: Lane) -> None:
     assert [(line["lane"], line["kind"]) for line in lines] == [("lane-1", "r")]
 
 
+@pytest.mark.parametrize(("name", "told"), [("Lane-1", "Lane-1"), ("lane-9", "lane-9"), ("l\x1b[31m", "l?[31m")])
+def test_a_lane_that_is_not_enrolled_is_named_beside_those_that_are(
+    site: Site, lane: Lane, name: str, told: str
+) -> None:
+    shown = run(site, "--store", site.store_address, "--lane", name)
+    assert shown.returncode == 2
+    assert f"CFG-07 no lane {told} is enrolled; these are: lane-1" in shown.stderr
+
+
 def test_altered_foreign_and_moved_messages_are_alarms(site: Site, lane: Lane) -> None:
     stranger = site.enrol("lane-2")
     (site.lane_keys / "lane-2.pub").unlink()

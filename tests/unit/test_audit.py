@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from central.audit import UNLINKED, Audit, EpochReport, Heard, _tell, command, of_capture, of_store
+from central.audit import MAYBE_BEFORE, UNLINKED, Audit, EpochReport, Heard, _tell, command, of_capture, of_store
 from central.store import Store
 from edge.errors import CaptureMalformed
 from edge.record import GapRecord, LaneRecord
@@ -17,7 +17,9 @@ from edge.seal import envelope
 from edge.seal.chain import ChainState
 from edge.seal.envelope import Envelope, EpochLink
 from edge.seal.keys import PublicKey
-from tests.sealing import CHECKPOINT, NOW, READ, sealer, signing_key
+from tests.sealing import AUDIT, CHECKPOINT, NOW, READ, sealer, signing_key
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 class Enrolled:
@@ -365,6 +367,19 @@ def test_a_capture_may_begin_in_the_middle_but_not_lack_anything(tmp_path: Path)
     assert problems(audit.reports()) == [("9", 6, "numbers 6 to 6 are missing and not declared given up")]
 
 
+def test_numbers_after_a_checkpoint_that_a_capture_begins_with_may_lie_before_it_and_are_missing_all_the_same() -> None:
+    sent = extend(ChainState.start(9), [READ, CHECKPOINT, READ, READ, CHECKPOINT, READ, READ])
+    for numbers, found in (((2, 4, 5, 7), [(3, True), (6, False)]), ((3, 5, 7), [(4, False), (6, False)])):
+        missing = problems(audited([sent[number - 1] for number in numbers], from_start=False))
+        assert [(seq, MAYBE_BEFORE in what) for _, seq, what in missing] == found
+
+
+def test_the_guide_and_the_code_name_one_command_for_a_capture() -> None:
+    guide = (DOCS / "owner-guide.md").read_text()
+    (command,) = (line.strip(" \\") for line in guide.splitlines() if line.startswith("mosquitto_sub"))
+    assert f" {command} makes one" in (of_capture.__doc__ or "")
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -436,3 +451,19 @@ def test_the_command_ends_with_zero_only_if_nothing_is_wrong(tmp_path: Path) -> 
     first = json.loads(shown.splitlines()[0])
     assert first["problems"][0]["seq"] == 3
     assert first["kinds"] == {"r": 6, "c": 1}
+    guide = (DOCS / "owner-guide.md").read_text().split("| key | holds |")[1].split("\n\n")[0]
+    assert set(first) == {key for row in guide.splitlines()[2:] for key in row.split("|")[1].strip().split(", ")}
+
+
+def test_people_are_told_of_kinds_in_words_and_of_a_lane_without_an_epoch_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
+    kept = extend(ChainState.start(9), [AUDIT, READ, READ, CHECKPOINT])
+    (tmp_path / "capture").write_text(
+        "".join(f"lanes/v1/lane-1/record {m.data.hex()}\n" for m in kept) + "lanes/v1/gh\x1bost/record 00\n"
+    )
+    code, shown = run(str(tmp_path / "capture"), "--capture", "--lanes", str(tmp_path / "lanes"))
+    assert code == 1
+    assert "4 messages (1 audit, 1 checkpoint, 2 read), 0 declared given up" in shown
+    assert "  WRONG gh?ost: COL-03" in shown
+    assert shown.endswith("4 messages: 1 problem\n")

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from central.audit import REVOKED_READER, UNNAMED_READER, Audit, Heard
+from central.audit import REVOKED_READER, UNNAMED_READER, Audit, Heard, command
 from central.lanes import KeyDirectory, PolicyKeys, admit, open_lane_keys
 from central.repository import Repository
+from central.store import Store
 from edge.carrier import DirectoryCarrier, RetainedCarrier
 from edge.errors import KeyFileError, LaneForeign, OptionMissing, TrustExpired, TrustMissing, TrustUnreachable
 from edge.policy import Lane, LaneKey, Recipient, Revocation
@@ -162,6 +165,29 @@ def test_only_who_asks_for_an_archive_takes_a_word_that_is_no_longer_fresh_and_i
         trust.refresh(DirectoryCarrier(owner.published), _now())
     owner.freshen(FileSigner(signing_key(name="online")), _now())
     assert PolicyKeys(trust, DirectoryCarrier(owner.published), archive=True).silence() is None
+
+
+def test_who_audits_by_a_kept_word_is_told_of_which_day_it_is_and_what_source_did_not_answer(
+    tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.lanes.time.sleep", lambda _: None)
+    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    source, words = owner.published, ["--root", str(tmp_path / "root.json"), "--trust-state", str(tmp_path / "state")]
+    Store(str(tmp_path / "store.sqlite")).add([message()], NOW.utc_ns)
+    app = typer.Typer()
+    app.command()(command)
+
+    def audit(trust: object) -> str:
+        result = CliRunner().invoke(app, [str(tmp_path / "store.sqlite"), "--trust", str(trust), *words])
+        assert "1 message (1 read), " in result.stdout
+        return result.stderr
+
+    assert audit(source) == ""
+    source.rename(tmp_path / "elsewhere")
+    for gone in (source, "http://127.0.0.1:9/repository"):
+        assert f"policy 1 of {_now():%Y-%m-%d}, " in (told := audit(gone))
+        assert f"kept here, as {gone} could not be reached" in told
+        assert "revocations too, is not known here" in told
 
 
 def test_an_archive_is_signed_by_the_owner_all_the_same(tmp_path: Path, owner: Repository) -> None:

@@ -3,12 +3,13 @@
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from edge import explain as explaining
 from edge.commands.explain import _from_lines, command
@@ -188,31 +189,55 @@ def test_a_line_that_is_not_json_is_refused_with_a_code(line: bytes) -> None:
         list(_from_lines(io.BytesIO(line + b"\n")))
 
 
-def test_lines_of_tail_become_words() -> None:
-    quality = {"plate_height_px": 14.0, "sharpness": 0.5, "clipped_share": 0.0, "brightness": 90.0}
-    record = {
-        "passage_id": "00" * 16,
-        "arrival": {"utc_ns": GOOD.arrival_utc_ns, "monotonic_ns": 10},
-        "departure": {"utc_ns": GOOD.arrival_utc_ns, "monotonic_ns": 900_000_010},
-        "ending": "left",
-        "restarted": False,
-        "clock": {"synchronised": True, "bound_ms": 1.0, "source": ""},
-        "speed_kmh": None,
-        "loop_faults": [],
-        "reading": {
-            **{"text": None, "no_read": "too-small", "confidence": 0.0, "plates_in_frame": 1},
-            **{"frames_seen": 9, "frames_used": 9, "frames_agreeing": 0},
-            "quality": {**quality, "exposure_us": 500.0, "gain": None},
+TOO_SMALL = {
+    "passage_id": "00" * 16,
+    "arrival": {"utc_ns": GOOD.arrival_utc_ns, "monotonic_ns": 10},
+    "departure": {"utc_ns": GOOD.arrival_utc_ns, "monotonic_ns": 900_000_010},
+    "ending": "left",
+    "restarted": False,
+    "clock": {"synchronised": True, "bound_ms": 1.0, "source": ""},
+    "speed_kmh": None,
+    "loop_faults": [],
+    "reading": {
+        **{"text": None, "no_read": "too-small", "confidence": 0.0, "plates_in_frame": 1},
+        **{"frames_seen": 9, "frames_used": 9, "frames_agreeing": 0},
+        "quality": {
+            **{"plate_height_px": 14.0, "sharpness": 0.5, "clipped_share": 0.0, "brightness": 90.0},
+            **{"exposure_us": 500.0, "gain": None},
         },
-    }
-    lines = [
-        {"event": "receipt", "lane": "north-1"},
-        {"event": "message", "kind": "c", "record": {"outbox_depth": 0}},
-        {"event": "message", "kind": "r", "record": None},
-        {"event": "message", "kind": "r", "record": record},
-    ]
+    },
+}
+RECEIPT = {"event": "receipt", "lane": "north-1"}
+CHECKPOINT = {"event": "message", "kind": "c", "record": {"outbox_depth": 0}}
+SEALED = {"event": "message", "kind": "r", "record": None}
+OPENED = {"event": "message", "kind": "r", "record": TOO_SMALL}
+
+
+def explained(source: str, *lines: dict[str, object]) -> Result:
     app = typer.Typer()
     app.command()(command)
-    result = CliRunner().invoke(app, ["-"], input="\n".join(map(json.dumps, lines)))
+    return CliRunner().invoke(app, [source], input="\n".join(map(json.dumps, lines)))
+
+
+def test_lines_of_tail_become_words() -> None:
+    result = explained("-", RECEIPT, CHECKPOINT, SEALED, OPENED)
     assert "not read, because the plate was too small" in result.output
     assert "plate height 14 px (needs 20)" in result.output
+
+
+def test_a_file_of_lines_is_explained_as_what_is_piped_in(tmp_path: Path) -> None:
+    (tmp_path / "records.json").write_text(json.dumps(OPENED))
+    assert explained(str(tmp_path / "records.json")).output == explained("-", OPENED).output
+
+
+@pytest.mark.parametrize("name", ["none.json", ""])
+def test_a_file_that_cannot_be_read_is_refused_with_a_code(tmp_path: Path, name: str) -> None:
+    assert isinstance(error := explained(str(tmp_path / name)).exception, VisitUnknown)
+    assert str(tmp_path / name) in error.what
+
+
+def test_reads_that_nobody_opened_are_not_taken_for_no_vehicle() -> None:
+    error = explained("-", SEALED, CHECKPOINT, SEALED).exception
+    assert str(error) == "CTL-05 none of 2 reads was opened"
+    assert "--owner-key" in VisitUnknown.hint
+    assert explained("-", RECEIPT, CHECKPOINT).output == "No read is among these lines.\n"

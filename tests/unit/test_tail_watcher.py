@@ -2,22 +2,23 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from central.screen import _LEFT_OUT, cells, fitted
+from central.screen import _LEFT_OUT, Screen, cells, fitted
 from central.store import Store
 from central.tail import _from_store, _Wanted
 from central.watcher import Line, Watcher
-from edge.record import GapRecord
+from edge.record import AuditRecord, GapRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState, Finding
 from edge.seal.envelope import Envelope
 from edge.seal.keys import PublicKey
 from edge.seal.opener import FileOpener, Opener
-from tests.sealing import AUDIT, CHECKPOINT, EVERY_KIND, NO_READ, NOW, READ, recipient_key, sealer, signing_key
+from tests.sealing import AUDIT, CHECKPOINT, CLOCK, EVERY_KIND, NO_READ, NOW, READ, recipient_key, sealer, signing_key
 
 
 def shown_at(width: int, rows: list[Line | None]) -> str:
@@ -227,7 +228,8 @@ def test_a_fork_that_came_last_is_told_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "left_out"), [(120, ()), (80, ("km/h", "frames")), (50, ("km/h", "frames", "delay", "region", "sure"))]
+    ("width", "left_out"),
+    [(120, ()), (80, ("km/h", "frames", "delay")), (50, ("km/h", "frames", "delay", "region", "sure"))],
 )
 def test_a_narrow_terminal_shows_fewer_columns_but_time_plate_and_verdict(
     width: int, left_out: tuple[str, ...]
@@ -236,12 +238,57 @@ def test_a_narrow_terminal_shows_fewer_columns_but_time_plate_and_verdict(
     shown = shown_at(width, rows)
     assert max(map(len, shown.splitlines())) <= width
     heading = shown.splitlines()[1]
-    assert [name for name in ("time", "lane", "plate", "verified", *_LEFT_OUT) if name not in heading] == [*left_out]
-    assert "\u2026" not in shown
+    assert [name for name in ("UTC", "lane", "plate", "verified", *_LEFT_OUT) if name not in heading] == [*left_out]
     for row in rows:
         assert row is not None
         time, _, plate, *_, verdict = cells(row)
         assert any(f" {time} " in line and str(plate) in line and str(verdict) in line for line in shown.splitlines())
+
+
+BOOT = AuditRecord(
+    event="boot",
+    at=NOW,
+    clock=CLOCK,
+    facts=(
+        *(("software", "0.3.1"), ("model", "5b" * 32), ("down_from", NOW.utc_ns), ("down_to", NOW.utc_ns + HOUR_NS)),
+        *(("mode", "try"), ("writes", 1), ("memory-locked", 0), ("no-exec", 1), ("scope", 0)),
+    ),
+)
+
+
+def test_an_audit_record_is_told_in_few_words_with_times_as_times_and_ids_by_their_beginning() -> None:
+    config = replace(AUDIT, event="config", facts=(("from", "ab12" * 8), ("to", "cd34" * 8)))
+    trust = replace(AUDIT, event="trust", facts=(("policy", 4), ("signer", signing_key().public.fingerprint)))
+    boot, changed, policy = (text(line) for line in hear(watcher(owner()), said(BOOT, config, trust)) if line)
+    down = "boot: down since 2026-11-24 06:00:00"
+    assert f"{down}, software 0.3.1, model 5b5b5b5b\u2026, mode try, without memory-locked, scope ok" in boot
+    assert "config: from ab12ab12\u2026, to cd34cd34\u2026 ok" in changed
+    assert f"trust: policy 4, signer {signing_key().public.fingerprint[:9]}\u2026 ok" in policy
+
+
+def test_a_long_note_takes_no_room_from_the_lines_that_follow_it() -> None:
+    shown = shown_at(80, hear(watcher(owner()), said(BOOT, READ, READ)))
+    first, second = (
+        next(n for n, row in enumerate(shown.splitlines()) if f" {mark} " in row) for mark in ("ok 1", "ok 2")
+    )
+    assert second - first <= 4
+
+
+def test_the_day_stands_where_it_changes_and_nowhere_else(capsys: pytest.CaptureFixture[str]) -> None:
+    tail = watcher(owner())
+    screen = Screen(tail, opens=True)
+    day_ns = 24 * HOUR_NS
+    with screen:
+        for line in hear(tail, said(READ, READ)):
+            assert line is not None
+            screen.line(line)
+            screen.line(replace(line, time_ns=line.time_ns + (line.seq - 1) * day_ns))
+    heading, columns, *shown = capsys.readouterr().out.splitlines()
+    assert heading == "Signatures, order and gaps are verified."
+    assert columns.split() == ["UTC", "lane", "plate", "region", "sure", "frames", "km/h", "delay", "verified"]
+    assert [row[:10].strip() for row in shown] == [
+        *("2026-11-24", "06:00:00", "06:00:00", "06:00:00", "2026-11-25", "06:00:00")
+    ]
 
 
 def test_an_alarm_in_the_table_leaves_its_row_the_time_and_the_plate() -> None:
