@@ -335,7 +335,7 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each epoch.")] = False,
 ) -> None:
-    """Prove that nothing is missing. Needs no key that opens records. Ends with 1 if anything is wrong."""
+    """Prove that nothing is missing. Needs no key that opens records. Ends with 1 if anything is wrong, or nothing here."""
     lane_keys = open_lane_keys(lanes, trust, root, trust_state, archive=archive, patient=True)
     audit = Audit(lane_keys, from_start=not capture)
     if capture:
@@ -355,11 +355,13 @@ def command(
         else:
             _tell(report)
     wrong = sum(len(report.found) for report in reports)
+    kept = sum(report.messages for report in reports)
     if not as_json:
-        kept = sum(report.messages for report in reports)
-        whole = f"nothing is missing{' among the numbers above' if capture else ''}\n"
-        sys.stdout.write(f"{_counted(kept, 'message')}: " + (f"{_counted(wrong, 'problem')}\n" if wrong else whole))
-    raise typer.Exit(1 if wrong else 0)
+        verdict = f"nothing is missing{' among the numbers above' if capture else ''}"
+        if wrong or not kept:
+            verdict = _counted(wrong, "problem") if wrong else "nothing is here that could prove anything"
+        sys.stdout.write(f"{_counted(kept, 'message')}: {verdict}\n")
+    raise typer.Exit(0 if kept and not wrong else 1)
 
 
 def _evidence(store: Store, lane_keys: LaneKeys) -> list[EpochReport]:
