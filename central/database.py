@@ -35,9 +35,11 @@ MESSAGES = sa.Table(
     sa.Column("gap_hash", sa.LargeBinary(32)),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.Index("messages_received", "received_ns"),
+    sa.Index("messages_prev", "lane", "epoch", "prev"),
+    # for two questions: which gap covers a number, and what that is no gap lies beyond one
+    sa.Index("messages_gaps", "lane", "epoch", "gap_last", "gap_first", "seq", "gap_hash"),
     sqlite_with_rowid=False,
 )
-BY_PREV = sa.Index("messages_prev", MESSAGES.c.lane, MESSAGES.c.epoch, MESSAGES.c.prev)
 OPENINGS = sa.Table(  # what the first message of each epoch says
     "openings",
     TABLES,
@@ -82,6 +84,15 @@ def open_engine(address: str, *, shared: bool, read_only: bool) -> sa.Engine:
     if is_sqlite:
         _prepare_sqlite(engine, read_only)
     return engine
+
+
+def make_tables(db: sa.Connection) -> Collection[str]:
+    """Make what is not there, also what a store was begun without; returns the tables that were there before."""
+    before = sa.inspect(db).get_table_names()
+    TABLES.create_all(db)
+    for index in MESSAGES.indexes:  # create_all adds none to a table that is there
+        index.create(db, checkfirst=True)
+    return before
 
 
 @contextmanager

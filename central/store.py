@@ -14,16 +14,15 @@ import sqlalchemy as sa
 
 from central.database import (
     ALARMS,
-    BY_PREV,
     HEADS,
     LONGEST_WHAT,
     MESSAGES,
     META,
     OPENINGS,
-    TABLES,
     begin,
     insert_new,
     lock_lanes,
+    make_tables,
     of,
     open_engine,
 )
@@ -38,7 +37,6 @@ from edge.errors import (
     StoreVersion,
     clean,
 )
-from edge.record import Kind
 from edge.seal.envelope import Envelope, EpochLink, Header, parse
 
 SCHEMA_VERSION = 1
@@ -97,8 +95,7 @@ class Store:
         self._engine = open_engine(address, shared=shared, read_only=read_only)
         with begin(self._engine) as db:
             if not read_only:
-                before = sa.inspect(db).get_table_names()
-                TABLES.create_all(db)
+                before = make_tables(db)
                 if MESSAGES.name in before and OPENINGS.name not in before:
                     _add_openings(db)
                 if db.scalar(sa.select(sa.func.count()).select_from(META)) == 0:
@@ -273,19 +270,21 @@ class Store:
 
         def gap_over(seq: int) -> Link | None:
             covers = (MESSAGES.c.gap_first <= seq) & (MESSAGES.c.gap_last >= seq)
-            query = sa.select(MESSAGES.c.gap_last, MESSAGES.c.gap_hash).order_by(MESSAGES.c.gap_last.desc())
+            query = sa.select(MESSAGES.c.gap_last, MESSAGES.c.gap_hash).order_by(MESSAGES.c.gap_last)
             row = db.execute(query.where(of(MESSAGES, head.lane, head.epoch) & covers).limit(1)).first()
             return Link(row.gap_last, None, row.gap_hash) if row else None
 
-        end = walk(head, self._links_after(db, head), gap_over)
+        def sent_beyond(seq: int) -> bool:
+            return self._next_in_turn(db, head, seq) is not None
+
+        end = walk(head, self._links_after(db, head), gap_over, sent_beyond)
         if end.up_to != head.up_to:
             changed = {"up_to": end.up_to, "digest": end.digest}
             db.execute(HEADS.update().where(of(HEADS, head.lane, head.epoch)).values(changed))
         return end
 
     def _links_after(self, db: sa.Connection, head: Head) -> Iterator[Link]:
-        early = (MESSAGES.c.kind == str(Kind.GAP)).label("early")
-        query = sa.select(MESSAGES.c.seq, MESSAGES.c.prev, MESSAGES.c.digest, early).order_by(MESSAGES.c.seq)
+        query = sa.select(MESSAGES.c.seq, MESSAGES.c.prev, MESSAGES.c.digest).order_by(MESSAGES.c.seq)
         after, more = head.up_to, True
         while more:
             here = query.where(of(MESSAGES, head.lane, head.epoch) & (MESSAGES.c.seq > after)).limit(ROWS_A_STEP)
@@ -294,13 +293,22 @@ class Store:
             more = len(rows) == ROWS_A_STEP
             after = rows[-1].seq if rows else after
 
+    def _next_in_turn(self, db: sa.Connection, head: Head, seq: int) -> int | None:
+        """The first number beyond `seq` of a message that declares no gap: that one is not sent ahead of its turn."""
+        in_turn = MESSAGES.c.gap_last.is_(None) & MESSAGES.c.gap_first.is_(None) & (MESSAGES.c.seq > seq)
+        query = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch) & in_turn)
+        return db.scalar(query.order_by(MESSAGES.c.seq).limit(1))
+
     def _accept(self, db: sa.Connection, head: Head, now_ns: int) -> Head:
         """Go on behind what is missing. It ends at a message that is sent in its turn: what has a lower number was sent
         before. A declared gap proves nothing of the kind, and what is missing further on may still be on its way."""
-        following = next(link for link in self._links_after(db, head) if not link.early)
-        what = f"{head.up_to + 1} to {following.seq - 1} never came, or were given up; the operator accepted that"
-        self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, following.seq, what, now_ns))
-        return self._advance(db, Head(head.lane, head.epoch, following.seq - 1, following.prev))
+        seq = self._next_in_turn(db, head, head.up_to)
+        if seq is None:
+            return head
+        what = f"{head.up_to + 1} to {seq - 1} never came, or were given up; the operator accepted that"
+        self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, seq, what, now_ns))
+        following = next(self._links_after(db, replace(head, up_to=seq - 1)))
+        return self._advance(db, Head(head.lane, head.epoch, seq - 1, following.prev))
 
     def _go_round(self, db: sa.Connection, head: Head) -> Head | None:
         """Go on with the first message whose chain leads back, over those kept as forks, to one that was confirmed."""
@@ -322,8 +330,8 @@ class Store:
             return seq == 0
         message = (MESSAGES.c.seq == seq) & (MESSAGES.c.digest == digest)
         gap = (MESSAGES.c.gap_last == seq) & (MESSAGES.c.gap_hash == digest)
-        query = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch) & (message | gap)).limit(1)
-        return db.execute(query).first() is not None
+        here = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch)).limit(1)
+        return any(db.execute(here.where(end)).first() is not None for end in (message, gap))
 
     def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
         header, epoch = envelope.header, epoch_of(envelope)
@@ -389,7 +397,6 @@ def _opening(lane: str, epoch: Epoch, header: Header) -> dict[str, Any]:
 
 def _add_openings(db: sa.Connection) -> None:
     """For a store that was begun without."""
-    BY_PREV.create(db, checkfirst=True)
     first = (MESSAGES.c.lane == HEADS.c.lane) & (MESSAGES.c.epoch == HEADS.c.epoch) & (MESSAGES.c.seq == 1)
     rows = db.execute(sa.select(HEADS.c.lane, HEADS.c.epoch, MESSAGES.c.sealed).join_from(HEADS, MESSAGES, first))
     found = [_opening(row.lane, row.epoch, header) for row in rows if (header := _header_of(row.sealed)) is not None]

@@ -4,8 +4,10 @@ import random
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +46,25 @@ def extend(
         state = state.after(message.digest)
         made.append(envelope.parse(message.data))
     return made
+
+
+def gap_message(seq: int, first: int, last: int) -> Envelope:
+    """Declares the numbers from `first` to `last` of TEN given up."""
+    (declared,) = extend(ChainState(1, seq, bytes(32)), [GapRecord(first, last, last - first + 1, "full", bytes(32))])
+    return declared
+
+
+def plans_of(store: Store) -> list[str]:
+    """How SQLite goes about each question that `store` asks from now on."""
+    plans: list[str] = []
+
+    def explain(db: sa.Connection, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append("; ".join(row[3] for row in rows))
+
+    sa.event.listen(store._engine, "before_cursor_execute", explain)
+    return plans
 
 
 def after(messages: list[Envelope]) -> ChainState:
@@ -204,11 +225,44 @@ def test_a_store_that_was_begun_before_links_were_kept_knows_them(store: Store, 
     store.add([*TEN[:8], *chain(2, epoch=2, link=EpochLink(1, TEN[7].digest))], 1)
     store.close()
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        db.executescript("DROP TABLE openings; DROP INDEX messages_prev")
+        db.executescript("DROP TABLE openings; DROP INDEX messages_prev; DROP INDEX messages_gaps")
     store = Store(str(tmp_path / "store.sqlite"))
+    plans = plans_of(store)
     store.add(TEN[8:9], 2)
     store.add(chain(1, epoch=3), 3)
     assert {alarm.code for alarm in store.alarms()} == {MessageForked.code, EpochUnlinked.code}
+    store.add([*chain(1, epoch=4, link=EpochLink(1, TEN[8].digest)), gap_message(20, 15, 16)], 4)
+    assert any("messages_prev" in plan for plan in plans)
+    assert any("messages_gaps" in plan for plan in plans)
+
+
+def test_no_commit_goes_through_an_epoch(store: Store) -> None:
+    """Else one lane with a long epoch, or one full of gaps, would hold up all others."""
+    plans = plans_of(store)
+    store.add([*TEN[:3], *TEN[6:], gap_message(11, 4, 5), gap_message(12, 8, 9), TEN[0], chain(1, epoch=2)[0]], 1)
+    store.add(extend(after(TEN[:2]), [CHECKPOINT]), 2)
+    looked = [plan for plan in plans if "messages" in plan]
+    assert any("COVERING INDEX messages_gaps (lane=? AND epoch=? AND gap_last>?)" in plan for plan in looked)
+    assert any(
+        "COVERING INDEX messages_gaps (lane=? AND epoch=? AND gap_last=? AND gap_first=? AND seq>?)" in plan
+        for plan in looked
+    )
+    assert all("(lane=? AND epoch=? AND " in plan for plan in looked)
+
+
+def test_a_commit_asks_as_much_however_many_gaps_wait_behind_a_hole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.store.ROWS_A_STEP", 3)
+    store.add([gap_message(seq, 2, 2) for seq in range(4, 8)], 1)
+    plans = plans_of(store)
+    _, heads = store.add([gap_message(8, 2, 2)], 2)
+    assert (heads[0].up_to, heads[0].missing) == (0, False)
+    few = len(plans)
+    store.add([gap_message(seq, 2, 2) for seq in range(9, 40)], 3)
+    plans.clear()
+    store.add([gap_message(40, 2, 2)], 4)
+    assert len(plans) == few
 
 
 def test_no_message_is_read_again_however_many_epochs_a_lane_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +421,7 @@ def test_a_walk_ends_before_the_first_number_that_is_neither_there_nor_declared(
     def gap_over(seq: int) -> Link | None:
         return Link(seq, None, bytes([seq])) if seq in declared else None
 
-    end = walk(Head("lane-1", E1, 0, None), here, gap_over)
+    end = walk(Head("lane-1", E1, 0, None), here, gap_over, lambda beyond: any(link.seq > beyond for link in here))
     lost = [seq for seq in range(1, count + 1) if seq in gone and seq not in declared]
     reached = max((link.seq for link in here if not lost or link.seq < lost[0]), default=0)
     assert reached <= end.up_to <= max(reached, (lost or [count + 1])[0] - 1)
