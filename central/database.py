@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,21 @@ ALARMS = sa.Table(
 
 def open_engine(address: str, *, shared: bool, read_only: bool) -> sa.Engine:
     """`address`: a file (SQLite), or an SQLAlchemy address. Raises StoreAddress, StoreShared, StoreFailed."""
-    url = _url(address)
-    is_sqlite = url.get_backend_name() == "sqlite"
+    try:
+        url = sa.make_url(address if "://" in address else f"sqlite:///{address}")
+        if url.drivername not in ("sqlite", "postgresql+psycopg"):
+            raise StoreAddress(f"no store of the kind {clean(url.drivername)}")
+        is_sqlite = url.drivername == "sqlite"
+        engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if is_sqlite else {})
+    except (ArgumentError, ValueError) as error:  # ValueError: a port or an option that is no number
+        raise StoreAddress("the store's address can't be understood") from error
     if is_sqlite and shared:
         raise StoreShared("several collectors cannot share an SQLite file")
-    if read_only and is_sqlite and not Path(url.database or "").exists():
-        raise StoreFailed(f"there is no store at {clean(url.database)}")
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if is_sqlite else {})
+    if is_sqlite and read_only:
+        try:
+            Path(url.database or ":memory:").stat()
+        except OSError as error:
+            raise StoreFailed(f"no store at {clean(url.database)}: {error.strerror}") from error
     if is_sqlite:
         _prepare_sqlite(engine, read_only)
     return engine
@@ -121,6 +129,16 @@ def insert_new(db: sa.Connection, table: sa.Table, **values: Any) -> None:
     db.execute(insert(table).values(values).on_conflict_do_nothing())
 
 
+def fetch(db: sa.Connection, query: sa.Select[Any]) -> Sequence[Any]:
+    """What a query of columns brings. StoreFailed if a value is not of its column's type: SQLite keeps any in any."""
+    found = db.execute(query).all()
+    for row in found:
+        for column, value in zip(query.selected_columns, row, strict=True):
+            if not isinstance(value, column.type.python_type) and not (value is None and column.nullable):
+                raise StoreFailed(f"{column} holds a {type(value).__name__}: somebody else wrote here")
+    return found
+
+
 def of(table: sa.Table, lane: str, epoch: Epoch) -> sa.ColumnElement[bool]:
     """The rows of one chain."""
     return (table.c.lane == lane) & (table.c.epoch == epoch)
@@ -129,16 +147,6 @@ def of(table: sa.Table, lane: str, epoch: Epoch) -> sa.ColumnElement[bool]:
 def _lock_name(lane: str) -> int:
     """What PostgreSQL calls the lock of a lane: 64 bits with a sign."""
     return int.from_bytes(hashlib.sha256(f"sealane {lane}".encode()).digest()[:8], "big", signed=True)
-
-
-def _url(address: str) -> sa.URL:
-    try:
-        url = sa.make_url(address if "://" in address else f"sqlite:///{address}")
-    except ArgumentError as error:
-        raise StoreAddress("the store's address can't be understood") from error
-    if url.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise StoreAddress(f"no store of the kind {clean(url.drivername)}")
-    return url
 
 
 def _prepare_sqlite(engine: sa.Engine, read_only: bool) -> None:

@@ -20,6 +20,7 @@ from central.database import (
     META,
     OPENINGS,
     begin,
+    fetch,
     insert_new,
     lock_lanes,
     make_tables,
@@ -33,9 +34,7 @@ from edge.errors import (
     RecordsMissing,
     SealaneError,
     SealError,
-    StoreFailed,
     StoreVersion,
-    clean,
 )
 from edge.seal.envelope import Envelope, EpochLink, Header, parse
 
@@ -117,13 +116,16 @@ class Store:
         chains: dict[tuple[str, Epoch], list[int]] = {}
         for index, envelope in enumerate(envelopes):
             chains.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
+        known = {
+            lane: announced(lane) for lane in {lane for lane, _ in chains}
+        }  # it may take its time: no lock is held
         outcomes = [Outcome.STORED] * len(envelopes)
         heads = []
         with begin(self._engine) as db:
-            lock_lanes(db, {lane for lane, _ in chains})
-            for (lane, epoch), indexes in sorted(chains.items()):
+            lock_lanes(db, known)
+            for (lane, epoch), indexes in chains.items():
                 head = self._head(db, lane, epoch)
-                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, announced(lane))
+                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, known[lane])
                 for index, outcome in zip(indexes, judged, strict=True):
                     outcomes[index] = outcome
                 heads.append(self._advance(db, head))
@@ -143,25 +145,21 @@ class Store:
         """
         with begin(self._engine) as db:
             lock_lanes(db, {lane})
-            epochs = list(db.scalars(sa.select(HEADS.c.epoch).where(HEADS.c.lane == lane).order_by(HEADS.c.epoch)))
-            heads = [self._advance(db, self._head(db, lane, epoch)) for epoch in epochs]
+            kept = fetch(db, sa.select(HEADS).where(HEADS.c.lane == lane).order_by(HEADS.c.epoch))
+            heads = [self._advance(db, Head(*row)) for row in kept]
             accepted = [self._accept(db, head, now_ns) for head in heads if head.missing]
             return accepted + [end for head in heads if head.broken and (end := self._go_round(db, head)) is not None]
 
     def heads(self) -> list[Head]:
         """The ends of all chains, as of the last commit."""
         with begin(self._engine) as db:
-            rows = db.execute(sa.select(HEADS).order_by(HEADS.c.lane, HEADS.c.epoch))
-            found = [Head(*row) for row in rows]
-        for head in found:
-            _check_types(head.lane, (head.up_to, int))
-        return found
+            return [Head(*row) for row in fetch(db, sa.select(HEADS).order_by(HEADS.c.lane, HEADS.c.epoch))]
 
     def chains(self) -> list[tuple[str, Epoch]]:
         """Lane and epoch of all messages."""
         named = MESSAGES.c.lane, MESSAGES.c.epoch
         with begin(self._engine) as db:
-            return [(row.lane, row.epoch) for row in db.execute(sa.select(*named).distinct().order_by(*named))]
+            return [(row.lane, row.epoch) for row in fetch(db, sa.select(*named).distinct().order_by(*named))]
 
     def messages(self, lane: str | None = None, epoch: Epoch | None = None, after_seq: int = 0) -> Iterator[Stored]:
         """All messages, a lane's, or an epoch's beyond a number, by lane, epoch and number. Read in steps."""
@@ -187,18 +185,12 @@ class Store:
 
     def _stored(self, query: sa.Select[Any]) -> list[Stored]:
         with begin(self._engine) as db:
-            found = [Stored(*row) for row in db.execute(query)]
-        for one in found:
-            _check_types(one.lane, (one.seq, int), (one.received_ns, int), (one.sealed, bytes))
-        return found
+            return [Stored(*row) for row in fetch(db, query)]
 
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""
         with begin(self._engine) as db:
-            rows = db.execute(sa.select(ALARMS).order_by(ALARMS.c.at_ns)).all()
-        for row in rows:
-            _check_types(row.lane, (row.seq, int))
-        return [Alarm(**row._mapping) for row in rows]
+            return [Alarm(**row._mapping) for row in fetch(db, sa.select(ALARMS).order_by(ALARMS.c.at_ns))]
 
     def close(self) -> None:
         self._engine.dispose()
@@ -206,14 +198,14 @@ class Store:
     def _head(self, db: sa.Connection, lane: str, epoch: Epoch) -> Head:
         """The chain's row, made if need be."""
         insert_new(db, HEADS, lane=lane, epoch=epoch, up_to=0, digest=None)
-        row = db.execute(sa.select(HEADS).where(of(HEADS, lane, epoch))).one()
-        return Head(lane, epoch, row.up_to, row.digest)
+        (row,) = fetch(db, sa.select(HEADS).where(of(HEADS, lane, epoch)))
+        return Head(*row)
 
     def _add_to_chain(
         self, db: sa.Connection, chain: Head, envelopes: Sequence[Envelope], now_ns: int, announced: Collection[int]
     ) -> list[Outcome]:
         named = of(MESSAGES, chain.lane, chain.epoch) & MESSAGES.c.seq.in_([one.header.seq for one in envelopes])
-        rows = db.execute(sa.select(MESSAGES.c.seq, MESSAGES.c.digest).where(named))
+        rows = fetch(db, sa.select(MESSAGES.c.seq, MESSAGES.c.digest).where(named))
         known: dict[int, bytes] = {row.seq: row.digest for row in rows}
         outcomes, fresh = [], []
         for envelope in envelopes:
@@ -271,8 +263,8 @@ class Store:
         def gap_over(seq: int) -> Link | None:
             covers = (MESSAGES.c.gap_first <= seq) & (MESSAGES.c.gap_last >= seq)
             query = sa.select(MESSAGES.c.gap_last, MESSAGES.c.gap_hash).order_by(MESSAGES.c.gap_last)
-            row = db.execute(query.where(of(MESSAGES, head.lane, head.epoch) & covers).limit(1)).first()
-            return Link(row.gap_last, None, row.gap_hash) if row else None
+            found = fetch(db, query.where(of(MESSAGES, head.lane, head.epoch) & covers).limit(1))
+            return Link(found[0].gap_last, None, found[0].gap_hash) if found else None
 
         def sent_beyond(seq: int) -> bool:
             return self._next_in_turn(db, head, seq) is not None
@@ -288,7 +280,7 @@ class Store:
         after, more = head.up_to, True
         while more:
             here = query.where(of(MESSAGES, head.lane, head.epoch) & (MESSAGES.c.seq > after)).limit(ROWS_A_STEP)
-            rows = db.execute(here).all()
+            rows = fetch(db, here)
             yield from (Link(*row) for row in rows)
             more = len(rows) == ROWS_A_STEP
             after = rows[-1].seq if rows else after
@@ -297,7 +289,8 @@ class Store:
         """The first number beyond `seq` of a message that declares no gap: that one is not sent ahead of its turn."""
         in_turn = MESSAGES.c.gap_last.is_(None) & MESSAGES.c.gap_first.is_(None) & (MESSAGES.c.seq > seq)
         query = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch) & in_turn)
-        return db.scalar(query.order_by(MESSAGES.c.seq).limit(1))
+        found = fetch(db, query.order_by(MESSAGES.c.seq).limit(1))
+        return found[0].seq if found else None
 
     def _accept(self, db: sa.Connection, head: Head, now_ns: int) -> Head:
         """Go on behind what is missing. It ends at a message that is sent in its turn: what has a lower number was sent
@@ -314,7 +307,7 @@ class Store:
         """Go on with the first message whose chain leads back, over those kept as forks, to one that was confirmed."""
         forks = (ALARMS.c.code == MessageForked.code) & ALARMS.c.evidence.is_not(None)
         query = sa.select(ALARMS.c.digest, ALARMS.c.evidence).where(of(ALARMS, head.lane, head.epoch) & forks)
-        kept = {row.digest: header for row in db.execute(query) if (header := _header_of(row.evidence)) is not None}
+        kept = {row.digest: header for row in fetch(db, query) if (header := _header_of(row.evidence)) is not None}
         for following in self._links_after(db, head):
             seq = following.seq - 1
             digest: bytes | EpochLink | None = following.prev
@@ -353,15 +346,6 @@ def link_of(sealed: bytes | None) -> EpochLink | None:
     """The end of another epoch that a message goes on from, None if there is none, or it is no message any more."""
     header = _header_of(sealed)
     return header.prev if header is not None and isinstance(header.prev, EpochLink) else None
-
-
-def _check_types(lane: str, *values: tuple[object, type]) -> None:
-    """StoreFailed if one is not of its type: SQLite keeps text in a column of bytes or numbers."""
-    for value, kind in values:
-        if not isinstance(value, kind):
-            raise StoreFailed(
-                f"{clean(lane)} has a {type(value).__name__} for {kind.__name__}: somebody else wrote here"
-            )
 
 
 def _header_of(sealed: bytes | None) -> Header | None:

@@ -170,7 +170,7 @@ def test_the_first_epoch_of_a_lane_may_come_with_or_after_the_one_that_follows_i
 
 def test_lanes_do_not_touch_each_other(store: Store) -> None:
     _, heads = store.add(chain(3, lane="lane-2") + TEN[1:3] + chain(1, lane="lane-3"), 1)
-    assert [(head.lane, head.up_to) for head in heads] == [("lane-1", 0), ("lane-2", 3), ("lane-3", 1)]
+    assert [(head.lane, head.up_to) for head in heads] == [("lane-2", 3), ("lane-1", 0), ("lane-3", 1)]
 
 
 def test_the_operator_can_accept_what_is_lost_for_good_and_the_alarm_stays(store: Store) -> None:
@@ -242,11 +242,8 @@ def test_no_commit_goes_through_an_epoch(store: Store) -> None:
     store.add([*TEN[:3], *TEN[6:], gap_message(11, 4, 5), gap_message(12, 8, 9), TEN[0], chain(1, epoch=2)[0]], 1)
     store.add(extend(after(TEN[:2]), [CHECKPOINT]), 2)
     looked = [plan for plan in plans if "messages" in plan]
-    assert any("COVERING INDEX messages_gaps (lane=? AND epoch=? AND gap_last>?)" in plan for plan in looked)
-    assert any(
-        "COVERING INDEX messages_gaps (lane=? AND epoch=? AND gap_last=? AND gap_first=? AND seq>?)" in plan
-        for plan in looked
-    )
+    for asked in ("gap_last>?)", "gap_last=? AND gap_first=? AND seq>?)"):
+        assert any(f"COVERING INDEX messages_gaps (lane=? AND epoch=? AND {asked}" in plan for plan in looked)
     assert all("(lane=? AND epoch=? AND " in plan for plan in looked)
 
 
@@ -279,6 +276,18 @@ def test_a_first_epoch_that_comes_after_an_announced_new_card_is_no_alarm(store:
     (late,) = extend(ChainState.start(3), [CHECKPOINT], at_ns=NOW.utc_ns + 1)
     store.add([late], 3, lambda lane: [1, 2])
     assert [(alarm.code, alarm.epoch[-1]) for alarm in store.alarms()] == [(EpochUnlinked.code, "3")]
+
+
+def test_what_the_owner_announced_is_asked_for_before_a_commit_holds_the_lock(store: Store) -> None:
+    asked = []
+
+    def announced(lane: str) -> list[int]:
+        asked.append(lane)
+        assert not store._engine.pool.checkedout()  # type: ignore[attr-defined]
+        return []
+
+    store.add(TEN + chain(2, epoch=2) + chain(1, lane="lane-2"), 1, announced)
+    assert sorted(asked) == ["lane-1", "lane-2"]
 
 
 def test_the_operator_can_go_round_forged_messages_over_the_true_ones_kept_as_evidence(store: Store) -> None:
@@ -365,10 +374,27 @@ def test_several_collectors_on_one_sqlite_file_are_refused(tmp_path: Path) -> No
         Store(str(tmp_path / "store.sqlite"), shared=True)
 
 
-@pytest.mark.parametrize("address", ["mysql://x/y", "postgresql://x/y", "://", "sqlite:////proc/none/store"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://x/y",
+        "postgresql://x/y",
+        "://",
+        "sqlite:////proc/none/store",
+        "postgresql+psycopg://user@host:port/name",
+        "sqlite:///store?timeout=long",
+    ],
+)
 def test_an_address_that_cannot_be_used_is_an_error(address: str) -> None:
     with pytest.raises((StoreAddress, StoreFailed)):
         Store(address)
+
+
+@pytest.mark.parametrize("name", ["none.sqlite", "x" * 300, "file/store.sqlite"])
+def test_a_store_that_cannot_be_looked_at_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreFailed, match="no store at"):
+        Store(str(tmp_path / name), read_only=True)
 
 
 def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
@@ -385,13 +411,48 @@ def test_text_in_place_of_a_message_is_an_error_of_the_store(store: Store, tmp_p
         list(store.messages())
     with pytest.raises(StoreFailed, match="somebody else wrote"):
         store.received()
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("messages", "lane = CAST('x' AS BLOB)"),
+        ("messages", "epoch = CAST('x' AS BLOB)"),
+        ("messages", "received_ns = 'noon'"),
+        ("heads", "lane = CAST('x' AS BLOB)"),
+        ("heads", "epoch = x'00'"),
+        ("heads", "up_to = 'all'"),
+        ("heads", "digest = 'text'"),
+        ("alarms", "lane = CAST('x' AS BLOB)"),
+        ("alarms", "code = x'00'"),
+        ("alarms", "epoch = x'00'"),
+        ("alarms", "seq = 'one'"),
+        ("alarms", "digest = 'text'"),
+        ("alarms", "at_ns = 'noon'"),
+        ("alarms", "what = x'00'"),
+        ("alarms", "evidence = 'text'"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_of_the_store(
+    store: Store, tmp_path: Path, table: str, change: str
+) -> None:
+    store.add(TEN[:1], 1)
+    store.alarm(Alarm("lane-1", "COL-04", E1, 1, "forked"))
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        db.execute("UPDATE messages SET sealed = x'00', received_ns = 'noon' WHERE seq = 4")
-        db.execute("UPDATE heads SET up_to = 'all'")
-        db.execute("INSERT INTO alarms VALUES ('lane-1', 'COL-04', '0', 'one', x'', 1, '', NULL)")
-    for read in (lambda: list(store.messages()), store.heads, store.alarms):
-        with pytest.raises(StoreFailed, match="somebody else wrote"):
-            read()
+        db.execute(f"UPDATE {table} SET {change}")
+    with pytest.raises(StoreFailed, match=f"{table}.* somebody else wrote"):
+        _ = store.heads(), store.chains(), list(store.messages()), store.received(), store.alarms()
+
+
+@pytest.mark.parametrize("change", ["heads SET digest = 'text'", "messages SET digest = 'text' WHERE seq = 3"])
+def test_nothing_is_added_to_a_chain_of_which_a_value_is_of_another_type(
+    store: Store, tmp_path: Path, change: str
+) -> None:
+    store.add([TEN[0], TEN[2]], 1)
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute(f"UPDATE {change}")
+    with pytest.raises(StoreFailed, match="somebody else wrote"):
+        store.add(TEN[1:2], 2)
 
 
 def test_a_damaged_message_of_another_epoch_does_not_keep_a_store_from_adding(store: Store, tmp_path: Path) -> None:
