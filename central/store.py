@@ -42,7 +42,8 @@ SCHEMA_VERSION = 1
 ROWS_A_STEP = 500
 """Rows looked at in one step of walking along a chain."""
 MAX_ALARMS = 1000
-"""Alarms kept of one lane and one kind: noise of one kind must not leave another kind without a place."""
+"""Alarms kept of one lane and one kind: noise of one kind must not leave another kind without a place. As many places
+again are for forks that a stored message leads back to: noise must not close the way round a forgery."""
 
 
 class Outcome(StrEnum):
@@ -207,7 +208,7 @@ class Store:
         named = of(MESSAGES, chain.lane, chain.epoch) & MESSAGES.c.seq.in_([one.header.seq for one in envelopes])
         rows = fetch(db, sa.select(MESSAGES.c.seq, MESSAGES.c.digest).where(named))
         known: dict[int, bytes] = {row.seq: row.digest for row in rows}
-        outcomes, fresh = [], []
+        outcomes, fresh, forks = [], [], []
         for envelope in envelopes:
             header = envelope.header
             digest = known.get(header.seq)
@@ -215,7 +216,7 @@ class Store:
                 outcomes.append(Outcome.DUPLICATE)
             elif digest is not None:
                 outcomes.append(Outcome.FORK)
-                self._alarm(db, MessageForked, envelope, now_ns)
+                forks.append(envelope)
             else:
                 outcomes.append(Outcome.STORED)
                 known[header.seq] = envelope.digest
@@ -223,7 +224,20 @@ class Store:
         if fresh:
             self._judge_links(db, chain, fresh, now_ns, announced)
             db.execute(MESSAGES.insert(), [_row(envelope, now_ns) for envelope in fresh])
+        if forks:
+            led_to = self._led_to(db, chain, forks)
+            for fork in forks:
+                self._alarm(db, MessageForked, fork, now_ns, led_to=fork.digest in led_to)
         return outcomes
+
+    def _led_to(self, db: sa.Connection, chain: Head, forks: Sequence[Envelope]) -> set[bytes | EpochLink | None]:
+        """The digests of those of `forks` that a stored message goes on from, directly or over others of them."""
+        named = of(MESSAGES, chain.lane, chain.epoch) & MESSAGES.c.prev.in_([fork.digest for fork in forks])
+        found = {row.prev for row in fetch(db, sa.select(MESSAGES.c.prev).where(named))}
+        for fork in sorted(forks, key=lambda fork: fork.header.seq, reverse=True):
+            if fork.digest in found:
+                found.add(fork.header.prev)
+        return found
 
     def _judge_links(
         self, db: sa.Connection, chain: Head, fresh: Sequence[Envelope], now_ns: int, announced: Collection[int]
@@ -326,15 +340,17 @@ class Store:
         here = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch)).limit(1)
         return any(db.execute(here.where(end)).first() is not None for end in (message, gap))
 
-    def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
+    def _alarm(
+        self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int, led_to: bool = False
+    ) -> None:
         header, epoch = envelope.header, epoch_of(envelope)
         seen = Alarm(header.lane, kind.code, epoch, header.seq, kind.hint, now_ns, envelope.digest, envelope.data)
-        self._keep_alarm(db, seen)
+        self._keep_alarm(db, seen, led_to)
 
-    def _keep_alarm(self, db: sa.Connection, alarm: Alarm) -> None:
+    def _keep_alarm(self, db: sa.Connection, alarm: Alarm, led_to: bool = False) -> None:
         same_kind = (ALARMS.c.lane == alarm.lane) & (ALARMS.c.code == alarm.code)
         count = db.scalar(sa.select(sa.func.count()).select_from(ALARMS).where(same_kind))
-        if count is not None and count < MAX_ALARMS:
+        if count is not None and count < MAX_ALARMS * (2 if led_to else 1):
             insert_new(db, ALARMS, **asdict(replace(alarm, what=alarm.what[:LONGEST_WHAT])))
 
 

@@ -347,6 +347,38 @@ def test_a_lane_cannot_fill_the_store_with_alarms_of_one_kind(store: Store, monk
     assert [alarm.code for alarm in store.alarms()].count("COL-04") == 1
 
 
+def test_forks_that_are_noise_leave_the_true_ones_their_places(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("central.store.MAX_ALARMS", 3)
+    store.add([*TEN[:4], *extend(after(TEN[:4]), [CHECKPOINT, CHECKPOINT])], 1)
+    for number in (2, 3, 4, 4, 4):
+        store.add(extend(after(TEN[:number]), [CHECKPOINT]), 2)
+    assert len(store.alarms()) == 3
+    store.add(TEN[4:6], 3)  # nothing that is here goes on from them yet
+    assert len(store.alarms()) == 3
+    store.add(TEN[4:], 4)
+    (head,) = store.accept_missing("lane-1", 5)
+    assert (head.up_to, head.digest, head.broken) == (10, TEN[-1].digest, False)
+    assert {alarm.digest for alarm in store.alarms()} >= {TEN[4].digest, TEN[5].digest}
+
+
+def test_forks_that_are_led_back_to_are_bounded_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("central.store.MAX_ALARMS", 3)
+    forged = extend(after(TEN[:1]), [CHECKPOINT] * 10)  # the last one is beyond all that is here, and so it is stored
+    store.add(TEN, 1)
+    store.add(forged, 2)
+    assert len(store.alarms()) == 6
+
+
+def test_a_lane_that_sends_more_than_a_forger_ran_ahead_by_is_gone_on_with(store: Store) -> None:
+    forged = extend(after(TEN[:4]), [CHECKPOINT] * 6)
+    store.add([*TEN[:4], *forged], 1)
+    _, heads = store.add(TEN[4:], 2)
+    assert (heads[0].broken, store.accept_missing("lane-1", 3)) == (False, [])  # nothing true is beyond the forged ones
+    store.add(extend(after(TEN), [CHECKPOINT]), 4)
+    (head,) = store.accept_missing("lane-1", 5)
+    assert (head.up_to, head.broken) == (11, False)
+
+
 def test_messages_are_handed_out_in_order_of_lane_and_number_or_of_coming(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
