@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from central.audit import Audit, EpochReport, Heard, _tell, command, of_capture, of_store
+from central.audit import Audit, EpochReport, Heard, _linked, _tell, command, of_capture, of_store
+from central.prefix import Epoch
 from central.store import Store
 from edge.errors import CaptureMalformed
 from edge.record import GapRecord, LaneRecord
@@ -107,6 +108,31 @@ def test_whole_chains_over_linked_epochs_have_no_problem(tmp_path: Path) -> None
         ("lane-2", "1", 3, 3),
     }
     assert sum(reports[0].kinds.values()) == reports[0].messages
+
+
+def test_epochs_are_put_in_order_in_the_same_time_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a lane's key begins as many as he likes."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str(self) == str(other)
+
+    class Followed:
+        """A store in which each epoch goes on from the one that sorts after it."""
+
+        def messages(self, lane: str, epoch: str) -> Iterator[Heard]:
+            yield Heard(lane, epoch.encode())
+
+    monkeypatch.setattr("central.audit.link_of", lambda sealed: EpochLink(int(sealed, 16) + 1, bytes(32)))
+    epochs = [Epoch(Name(f"{number:016x}")) for number in range(500)]
+    assert _linked(Followed(), "lane-1", epochs) == epochs[::-1]  # type: ignore[arg-type]
+    assert compared < 20 * len(epochs)
 
 
 def test_an_epoch_without_its_first_message_proves_nothing(tmp_path: Path) -> None:
