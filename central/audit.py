@@ -312,15 +312,15 @@ def _linked(store: Store, lane: str, epochs: list[Epoch]) -> list[Epoch]:
         first = next(store.messages(lane, epoch), None)
         link = None if first is None else link_of(first.sealed)
         before[epoch] = None if link is None else Epoch(f"{link.epoch:016x}")
-    ordered: list[Epoch] = []
+    ordered: dict[Epoch, None] = {}
     for epoch in sorted(epochs, key=lambda epoch: before[epoch] is not None):
-        run: list[Epoch] = []
+        run: dict[Epoch, None] = {}
         here: Epoch | None = epoch
         while here is not None and here in before and here not in ordered and here not in run:
-            run.append(here)
+            run[here] = None
             here = before[here]
-        ordered += reversed(run)
-    return ordered
+        ordered |= dict.fromkeys(reversed(run))
+    return list(ordered)
 
 
 def command(
@@ -335,7 +335,10 @@ def command(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each epoch.")] = False,
 ) -> None:
-    """Prove that nothing is missing. Needs no key that opens records. Ends with 1 if anything is wrong, or nothing here."""
+    """Prove that nothing is missing. Needs no key that opens records.
+
+    Ends with 1 if anything is wrong, or nothing is here.
+    """
     lane_keys = open_lane_keys(lanes, trust, root, trust_state, archive=archive, patient=True)
     audit = Audit(lane_keys, from_start=not capture)
     if capture:

@@ -43,6 +43,8 @@ MAX_BATCH = 500
 """Messages in one commit."""
 MISSING_PATIENCE_S = 60.0
 """Numbers that are missing for longer than this are an alarm: messages may only have come out of order."""
+MAX_WATCHED = 64
+"""Epochs of one lane that are watched for what they lack: who has its key begins as many as he likes."""
 REPORT_S = 30.0
 RECEIPT_TYPE = 'application/cose; cose-type="cose-sign1"'
 RECEIPT_EXPIRY_S = 3600
@@ -63,8 +65,10 @@ class Collector:
         self._lane_keys = lane_keys
         self._signer = signer
         self._prefix = f"$share/{share}/" if share else ""
-        self._missing_since: dict[tuple[str, Epoch], tuple[int, float]] = {}
-        """Where a chain stands still, and since when."""
+        self._unsent: dict[str, Receipt] = {}
+        """What goes out once the session has room: of each lane the newest; for any other the lane asks again."""
+        self._missing_since: dict[str, dict[Epoch, tuple[int, float]]] = {}
+        """Where a lane's chains stand still, and since when: those that were looked at last."""
         self._said_at: dict[str, float] = {}
         self._reported_at = 0.0
         self._reported: Counter[str] = Counter()
@@ -88,6 +92,7 @@ class Collector:
             while events and len(events) < MAX_BATCH and (more := self._session.wait(0.0)):
                 events += more
             self._take(events)
+            self._send_receipts()
             self._report()
         self._session.close()
 
@@ -128,27 +133,35 @@ class Collector:
             self._store.alarm(Alarm(lane, error.code, NO_EPOCH, 0, error.what, time.time_ns(), digest, evidence))
 
     def _confirm(self, head: Head) -> None:
-        if head.digest is None:
-            return
-        said = Receipt(head.lane, int(head.epoch, 16), head.up_to, head.digest, time.time_ns())
-        self._session.publish(
-            Publication(
-                topic(head.lane, "receipt"),
-                receipt.sign(said, self._signer),
-                content_type=RECEIPT_TYPE,
-                expiry_s=RECEIPT_EXPIRY_S,
-                labels=(("lane", head.lane), ("up-to", str(head.up_to))),
+        if head.digest is not None:
+            said = Receipt(head.lane, int(head.epoch, 16), head.up_to, head.digest, time.time_ns())
+            self._unsent[head.lane] = said
+            self._send_receipts()
+
+    def _send_receipts(self) -> None:
+        while self._unsent and self._session.has_room:
+            lane = next(iter(self._unsent))
+            said = self._unsent.pop(lane)
+            self._session.publish(
+                Publication(
+                    topic(lane, "receipt"),
+                    receipt.sign(said, self._signer),
+                    content_type=RECEIPT_TYPE,
+                    expiry_s=RECEIPT_EXPIRY_S,
+                    labels=(("lane", lane), ("up-to", str(said.up_to_seq))),
+                )
             )
-        )
 
     def _watch(self, head: Head) -> None:
         """Keep an alarm for a chain that is broken, or that has lacked something for too long."""
-        chain, now = (head.lane, head.epoch), time.monotonic()
-        at, since = self._missing_since.pop(chain, (head.up_to, now))
+        watched, now = self._missing_since.setdefault(head.lane, {}), time.monotonic()
+        at, since = watched.pop(head.epoch, (head.up_to, now))
         if at != head.up_to:
             since = now
         if head.missing:
-            self._missing_since[chain] = head.up_to, since
+            watched[head.epoch] = head.up_to, since
+            if len(watched) > MAX_WATCHED:
+                del watched[next(iter(watched))]
         if head.broken:
             kind: type[CollectorError] = ChainBroken
         elif head.missing and now - since > MISSING_PATIENCE_S:

@@ -26,28 +26,25 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One link of a chain: the message `seq` goes on from `prev` and is called `digest`.
-
-    early: it declares a gap, so it may be here before messages of a lower number are sent.
-    """
+    """One link of a chain: the message `seq` goes on from `prev` and is called `digest`."""
 
     seq: int
     prev: bytes | None
     digest: bytes
-    early: bool = False
 
 
-def walk(head: Head, links: Iterable[Link], gap_over: Callable[[int], Link | None]) -> Head:
+def walk(
+    head: Head, links: Iterable[Link], gap_over: Callable[[int], Link | None], sent_beyond: Callable[[int], bool]
+) -> Head:
     """How far the chain goes on from `head`. Pure. `links` in order of seq; `gap_over(seq)` gives the end of a declared
-    gap that covers seq."""
+    gap that covers seq; `sent_beyond(seq)` says whether a message beyond seq is there that is never sent ahead of its
+    turn."""
     up_to, digest = head.up_to, head.digest
-    links = iter(links)
     for link in links:
         while link.seq > up_to + 1:
             gap = gap_over(up_to + 1)
             if gap is None:
-                missing = not link.early or any(not later.early for later in links)
-                return replace(head, up_to=up_to, digest=digest, missing=missing)
+                return replace(head, up_to=up_to, digest=digest, missing=sent_beyond(up_to))
             up_to, digest = gap.seq, gap.digest
         if link.seq <= up_to:
             continue

@@ -5,19 +5,28 @@ name is a fork, kept as evidence. How far a lane may forget is decided inside th
 receipt covers an unbroken chain from the epoch's first message, with nothing missing but declared gaps.
 """
 
-import hashlib
-import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from central.database import (
+    ALARMS,
+    HEADS,
+    LONGEST_WHAT,
+    MESSAGES,
+    META,
+    OPENINGS,
+    begin,
+    fetch,
+    insert_new,
+    lock_lanes,
+    make_tables,
+    of,
+    open_engine,
+)
 from central.prefix import Epoch, Head, Link, walk
 from edge.errors import (
     EpochUnlinked,
@@ -25,75 +34,16 @@ from edge.errors import (
     RecordsMissing,
     SealaneError,
     SealError,
-    StoreAddress,
-    StoreFailed,
-    StoreForeign,
-    StoreShared,
     StoreVersion,
-    clean,
 )
-from edge.record import Kind
 from edge.seal.envelope import Envelope, EpochLink, Header, parse
 
 SCHEMA_VERSION = 1
 ROWS_A_STEP = 500
 """Rows looked at in one step of walking along a chain."""
-BUSY_TIMEOUT_S = 10
 MAX_ALARMS = 1000
-"""Alarms kept of one lane and one kind: noise of one kind must not leave another kind without a place."""
-LONGEST_WHAT = 200
-
-_tables = sa.MetaData()
-_meta = sa.Table("meta", _tables, sa.Column("version", sa.Integer, primary_key=True))
-_messages = sa.Table(
-    "messages",
-    _tables,
-    sa.Column("lane", sa.String(32), primary_key=True),
-    sa.Column("epoch", sa.String(16), primary_key=True),
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("kind", sa.String(1), nullable=False),
-    sa.Column("time_ns", sa.BigInteger, nullable=False),
-    sa.Column("received_ns", sa.BigInteger, nullable=False),
-    sa.Column("digest", sa.LargeBinary(32), nullable=False),
-    sa.Column("prev", sa.LargeBinary(32)),
-    sa.Column("gap_first", sa.BigInteger),
-    sa.Column("gap_last", sa.BigInteger),
-    sa.Column("gap_hash", sa.LargeBinary(32)),
-    sa.Column("sealed", sa.LargeBinary, nullable=False),
-    sa.Index("messages_received", "received_ns"),
-    sqlite_with_rowid=False,
-)
-_by_prev = sa.Index("messages_prev", _messages.c.lane, _messages.c.epoch, _messages.c.prev)
-_openings = sa.Table(  # what the first message of each epoch says
-    "openings",
-    _tables,
-    sa.Column("lane", sa.String(32), primary_key=True),
-    sa.Column("epoch", sa.String(16), primary_key=True),
-    sa.Column("time_ns", sa.BigInteger, nullable=False),
-    sa.Column("after", sa.String(16)),  # the epoch that it goes on from, and the end of that
-    sa.Column("head", sa.LargeBinary(32)),
-    sa.Index("openings_after", "lane", "after", "head"),
-)
-_heads = sa.Table(
-    "heads",
-    _tables,
-    sa.Column("lane", sa.String(32), primary_key=True),
-    sa.Column("epoch", sa.String(16), primary_key=True),
-    sa.Column("up_to", sa.BigInteger, nullable=False),
-    sa.Column("digest", sa.LargeBinary(32)),
-)
-_alarms = sa.Table(
-    "alarms",
-    _tables,
-    sa.Column("lane", sa.String(32), primary_key=True),
-    sa.Column("code", sa.String(16), primary_key=True),
-    sa.Column("epoch", sa.String(16), primary_key=True),
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("digest", sa.LargeBinary(32), primary_key=True),
-    sa.Column("at_ns", sa.BigInteger, nullable=False),
-    sa.Column("what", sa.String(LONGEST_WHAT), nullable=False),
-    sa.Column("evidence", sa.LargeBinary),
-)
+"""Alarms kept of one lane and one kind: noise of one kind must not leave another kind without a place. As many places
+again are for forks that a stored message leads back to: noise must not close the way round a forgery."""
 
 
 class Outcome(StrEnum):
@@ -142,24 +92,15 @@ class Store:
     """
 
     def __init__(self, address: str, *, shared: bool = False, read_only: bool = False) -> None:
-        url = _url(address)
-        self._sqlite = url.get_backend_name() == "sqlite"
-        if self._sqlite and shared:
-            raise StoreShared("several collectors cannot share an SQLite file")
-        if read_only and self._sqlite and not Path(url.database or "").exists():
-            raise StoreFailed(f"there is no store at {clean(url.database)}")
-        self._engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if self._sqlite else {})
-        if self._sqlite:
-            _prepare_sqlite(self._engine, read_only)
-        with self._begin() as db:
+        self._engine = open_engine(address, shared=shared, read_only=read_only)
+        with begin(self._engine) as db:
             if not read_only:
-                before = sa.inspect(db).get_table_names()
-                _tables.create_all(db)
-                if _messages.name in before and _openings.name not in before:
+                before = make_tables(db)
+                if MESSAGES.name in before and OPENINGS.name not in before:
                     _add_openings(db)
-                if db.scalar(sa.select(sa.func.count()).select_from(_meta)) == 0:
-                    db.execute(_meta.insert().values(version=SCHEMA_VERSION))
-            version = db.scalar(sa.select(_meta.c.version))
+                if db.scalar(sa.select(sa.func.count()).select_from(META)) == 0:
+                    db.execute(META.insert().values(version=SCHEMA_VERSION))
+            version = db.scalar(sa.select(META.c.version))
         if version != SCHEMA_VERSION:
             raise StoreVersion(f"the store has schema {version}, this program writes {SCHEMA_VERSION}")
 
@@ -176,13 +117,16 @@ class Store:
         chains: dict[tuple[str, Epoch], list[int]] = {}
         for index, envelope in enumerate(envelopes):
             chains.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
+        known = {
+            lane: announced(lane) for lane in {lane for lane, _ in chains}
+        }  # it may take its time: no lock is held
         outcomes = [Outcome.STORED] * len(envelopes)
         heads = []
-        with self._begin() as db:
-            self._lock_lanes(db, {lane for lane, _ in chains})
-            for (lane, epoch), indexes in sorted(chains.items()):
+        with begin(self._engine) as db:
+            lock_lanes(db, known)
+            for (lane, epoch), indexes in chains.items():
                 head = self._head(db, lane, epoch)
-                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, announced(lane))
+                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, known[lane])
                 for index, outcome in zip(indexes, judged, strict=True):
                     outcomes[index] = outcome
                 heads.append(self._advance(db, head))
@@ -190,7 +134,7 @@ class Store:
 
     def alarm(self, alarm: Alarm) -> None:
         """Keep an alarm; the same one again changes nothing, and a lane's number of them is bounded."""
-        with self._begin() as db:
+        with begin(self._engine) as db:
             self._keep_alarm(db, alarm)
 
     def accept_missing(self, lane: str, now_ns: int) -> list[Head]:
@@ -200,36 +144,32 @@ class Store:
         Where a chain is broken by forged messages, it goes on with those that are kept as evidence: all that a receipt
         then confirms is there, and if it is another's chain, the lane refuses it.
         """
-        with self._begin() as db:
-            self._lock_lanes(db, {lane})
-            epochs = list(db.scalars(sa.select(_heads.c.epoch).where(_heads.c.lane == lane).order_by(_heads.c.epoch)))
-            heads = [self._advance(db, self._head(db, lane, epoch)) for epoch in epochs]
+        with begin(self._engine) as db:
+            lock_lanes(db, {lane})
+            kept = fetch(db, sa.select(HEADS).where(HEADS.c.lane == lane).order_by(HEADS.c.epoch))
+            heads = [self._advance(db, Head(*row)) for row in kept]
             accepted = [self._accept(db, head, now_ns) for head in heads if head.missing]
             return accepted + [end for head in heads if head.broken and (end := self._go_round(db, head)) is not None]
 
     def heads(self) -> list[Head]:
         """The ends of all chains, as of the last commit."""
-        with self._begin() as db:
-            rows = db.execute(sa.select(_heads).order_by(_heads.c.lane, _heads.c.epoch))
-            found = [Head(*row) for row in rows]
-        for head in found:
-            _check_types(head.lane, (head.up_to, int))
-        return found
+        with begin(self._engine) as db:
+            return [Head(*row) for row in fetch(db, sa.select(HEADS).order_by(HEADS.c.lane, HEADS.c.epoch))]
 
     def chains(self) -> list[tuple[str, Epoch]]:
         """Lane and epoch of all messages."""
-        named = _messages.c.lane, _messages.c.epoch
-        with self._begin() as db:
-            return [(row.lane, row.epoch) for row in db.execute(sa.select(*named).distinct().order_by(*named))]
+        named = MESSAGES.c.lane, MESSAGES.c.epoch
+        with begin(self._engine) as db:
+            return [(row.lane, row.epoch) for row in fetch(db, sa.select(*named).distinct().order_by(*named))]
 
     def messages(self, lane: str | None = None, epoch: Epoch | None = None, after_seq: int = 0) -> Iterator[Stored]:
         """All messages, a lane's, or an epoch's beyond a number, by lane, epoch and number. Read in steps."""
-        columns = _messages.c.lane, _messages.c.epoch, _messages.c.seq
-        query = sa.select(*columns, _messages.c.received_ns, _messages.c.sealed).order_by(*columns).limit(ROWS_A_STEP)
+        columns = MESSAGES.c.lane, MESSAGES.c.epoch, MESSAGES.c.seq
+        query = sa.select(*columns, MESSAGES.c.received_ns, MESSAGES.c.sealed).order_by(*columns).limit(ROWS_A_STEP)
         if lane is not None:
-            query = query.where(_messages.c.lane == lane)
+            query = query.where(MESSAGES.c.lane == lane)
         if epoch is not None:
-            query = query.where(_messages.c.epoch == epoch)
+            query = query.where(MESSAGES.c.epoch == epoch)
         after = lane or "", epoch or "", after_seq
         while True:
             rows = self._stored(query.where(sa.tuple_(*columns) > sa.tuple_(*after)))
@@ -240,58 +180,35 @@ class Store:
 
     def received(self, after: tuple[int, str, str, int] = (0, "", "", 0)) -> list[Stored]:
         """The next messages in the order of their coming, beyond the place `after` (of the last one handed out)."""
-        columns = _messages.c.received_ns, _messages.c.lane, _messages.c.epoch, _messages.c.seq
-        query = sa.select(_messages.c.lane, _messages.c.epoch, _messages.c.seq, columns[0], _messages.c.sealed)
+        columns = MESSAGES.c.received_ns, MESSAGES.c.lane, MESSAGES.c.epoch, MESSAGES.c.seq
+        query = sa.select(MESSAGES.c.lane, MESSAGES.c.epoch, MESSAGES.c.seq, columns[0], MESSAGES.c.sealed)
         return self._stored(query.where(sa.tuple_(*columns) > sa.tuple_(*after)).order_by(*columns).limit(ROWS_A_STEP))
 
     def _stored(self, query: sa.Select[Any]) -> list[Stored]:
-        with self._begin() as db:
-            found = [Stored(*row) for row in db.execute(query)]
-        for one in found:
-            _check_types(one.lane, (one.seq, int), (one.received_ns, int), (one.sealed, bytes))
-        return found
+        with begin(self._engine) as db:
+            return [Stored(*row) for row in fetch(db, query)]
 
     def alarms(self) -> list[Alarm]:
         """All alarms, oldest first."""
-        with self._begin() as db:
-            rows = db.execute(sa.select(_alarms).order_by(_alarms.c.at_ns)).all()
-        for row in rows:
-            _check_types(row.lane, (row.seq, int))
-        return [Alarm(**row._mapping) for row in rows]
+        with begin(self._engine) as db:
+            return [Alarm(**row._mapping) for row in fetch(db, sa.select(ALARMS).order_by(ALARMS.c.at_ns))]
 
     def close(self) -> None:
         self._engine.dispose()
 
-    @contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as db:
-                yield db
-        except DBAPIError as error:  # its text would quote the statement and its values
-            no_database = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
-            failed = StoreForeign if no_database else StoreFailed
-            raise failed(f"{self._engine.dialect.name}: {clean(error.orig)}") from error
-
-    def _lock_lanes(self, db: sa.Connection, lanes: Collection[str]) -> None:
-        """Until the commit no other collector adds to these lanes: each end of a fork is judged with the other in
-        sight, in whichever epoch that is. With SQLite, any transaction that writes is alone."""
-        if self._engine.dialect.name == "postgresql":
-            for name in sorted(map(_lock_name, lanes)):  # in one order, or two collectors would deadlock
-                db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.cast(name, sa.BigInteger))))
-
     def _head(self, db: sa.Connection, lane: str, epoch: Epoch) -> Head:
         """The chain's row, made if need be."""
-        self._insert_new(db, _heads, lane=lane, epoch=epoch, up_to=0, digest=None)
-        row = db.execute(sa.select(_heads).where(_of(_heads, lane, epoch))).one()
-        return Head(lane, epoch, row.up_to, row.digest)
+        insert_new(db, HEADS, lane=lane, epoch=epoch, up_to=0, digest=None)
+        (row,) = fetch(db, sa.select(HEADS).where(of(HEADS, lane, epoch)))
+        return Head(*row)
 
     def _add_to_chain(
         self, db: sa.Connection, chain: Head, envelopes: Sequence[Envelope], now_ns: int, announced: Collection[int]
     ) -> list[Outcome]:
-        named = _of(_messages, chain.lane, chain.epoch) & _messages.c.seq.in_([one.header.seq for one in envelopes])
-        rows = db.execute(sa.select(_messages.c.seq, _messages.c.digest).where(named))
+        named = of(MESSAGES, chain.lane, chain.epoch) & MESSAGES.c.seq.in_([one.header.seq for one in envelopes])
+        rows = fetch(db, sa.select(MESSAGES.c.seq, MESSAGES.c.digest).where(named))
         known: dict[int, bytes] = {row.seq: row.digest for row in rows}
-        outcomes, fresh = [], []
+        outcomes, fresh, forks = [], [], []
         for envelope in envelopes:
             header = envelope.header
             digest = known.get(header.seq)
@@ -299,15 +216,28 @@ class Store:
                 outcomes.append(Outcome.DUPLICATE)
             elif digest is not None:
                 outcomes.append(Outcome.FORK)
-                self._alarm(db, MessageForked, envelope, now_ns)
+                forks.append(envelope)
             else:
                 outcomes.append(Outcome.STORED)
                 known[header.seq] = envelope.digest
                 fresh.append(envelope)
         if fresh:
             self._judge_links(db, chain, fresh, now_ns, announced)
-            db.execute(_messages.insert(), [_row(envelope, now_ns) for envelope in fresh])
+            db.execute(MESSAGES.insert(), [_row(envelope, now_ns) for envelope in fresh])
+        if forks:
+            led_to = self._led_to(db, chain, forks)
+            for fork in forks:
+                self._alarm(db, MessageForked, fork, now_ns, led_to=fork.digest in led_to)
         return outcomes
+
+    def _led_to(self, db: sa.Connection, chain: Head, forks: Sequence[Envelope]) -> set[bytes | EpochLink | None]:
+        """The digests of those of `forks` that a stored message goes on from, directly or over others of them."""
+        named = of(MESSAGES, chain.lane, chain.epoch) & MESSAGES.c.prev.in_([fork.digest for fork in forks])
+        found = {row.prev for row in fetch(db, sa.select(MESSAGES.c.prev).where(named))}
+        for fork in sorted(forks, key=lambda fork: fork.header.seq, reverse=True):
+            if fork.digest in found:
+                found.add(fork.header.prev)
+        return found
 
     def _judge_links(
         self, db: sa.Connection, chain: Head, fresh: Sequence[Envelope], now_ns: int, announced: Collection[int]
@@ -317,18 +247,18 @@ class Store:
         Costs the same however many epochs a lane has: whoever holds one lane's key must not hold up the others.
         """
         prevs = [one.header.prev for one in fresh if isinstance(one.header.prev, bytes)]
-        ends = (_openings.c.lane == chain.lane) & (_openings.c.after == chain.epoch) & _openings.c.head.in_(prevs)
-        followed = set(db.scalars(sa.select(_openings.c.head).where(ends)))
+        ends = (OPENINGS.c.lane == chain.lane) & (OPENINGS.c.after == chain.epoch) & OPENINGS.c.head.in_(prevs)
+        followed = set(db.scalars(sa.select(OPENINGS.c.head).where(ends)))
         for envelope in fresh:
             header = envelope.header
             if header.prev in followed:  # nothing but that other epoch may go on from there
                 self._alarm(db, MessageForked, envelope, now_ns)
             if header.seq == 1:
                 opening = _opening(chain.lane, chain.epoch, header)
-                self._insert_new(db, _openings, **opening)
+                insert_new(db, OPENINGS, **opening)
                 if opening["head"] is not None:
-                    goes_on = _of(_messages, chain.lane, opening["after"]) & (_messages.c.prev == opening["head"])
-                    if db.execute(sa.select(_messages.c.seq).where(goes_on).limit(1)).first():
+                    goes_on = of(MESSAGES, chain.lane, opening["after"]) & (MESSAGES.c.prev == opening["head"])
+                    if db.execute(sa.select(MESSAGES.c.seq).where(goes_on).limit(1)).first():
                         self._alarm(db, MessageForked, envelope, now_ns)
                 elif header.epoch not in announced and self._may_follow(db, chain, header.time_ns, announced):
                     self._alarm(db, EpochUnlinked, envelope, now_ns)
@@ -337,49 +267,61 @@ class Store:
         """Whether an epoch without a link, sealed from `time_ns` on, is not the lane's first: another one without a
         link is here, and it is none that the owner announced as begun later."""
         known = [f"{epoch:016x}" for epoch in announced]
-        others = (_openings.c.lane == chain.lane) & (_openings.c.epoch != chain.epoch) & _openings.c.after.is_(None)
-        before = _openings.c.epoch.not_in(known) | (_openings.c.time_ns < time_ns)
-        return db.execute(sa.select(_openings.c.epoch).where(others & before).limit(1)).first() is not None
+        others = (OPENINGS.c.lane == chain.lane) & (OPENINGS.c.epoch != chain.epoch) & OPENINGS.c.after.is_(None)
+        before = OPENINGS.c.epoch.not_in(known) | (OPENINGS.c.time_ns < time_ns)
+        return db.execute(sa.select(OPENINGS.c.epoch).where(others & before).limit(1)).first() is not None
 
     def _advance(self, db: sa.Connection, head: Head) -> Head:
         """Walk on from `head` as far as the chain is unbroken, and keep where that ends."""
 
         def gap_over(seq: int) -> Link | None:
-            covers = (_messages.c.gap_first <= seq) & (_messages.c.gap_last >= seq)
-            query = sa.select(_messages.c.gap_last, _messages.c.gap_hash).order_by(_messages.c.gap_last.desc())
-            row = db.execute(query.where(_of(_messages, head.lane, head.epoch) & covers).limit(1)).first()
-            return Link(row.gap_last, None, row.gap_hash) if row else None
+            covers = (MESSAGES.c.gap_first <= seq) & (MESSAGES.c.gap_last >= seq)
+            query = sa.select(MESSAGES.c.gap_last, MESSAGES.c.gap_hash).order_by(MESSAGES.c.gap_last)
+            found = fetch(db, query.where(of(MESSAGES, head.lane, head.epoch) & covers).limit(1))
+            return Link(found[0].gap_last, None, found[0].gap_hash) if found else None
 
-        end = walk(head, self._links_after(db, head), gap_over)
+        def sent_beyond(seq: int) -> bool:
+            return self._next_in_turn(db, head, seq) is not None
+
+        end = walk(head, self._links_after(db, head), gap_over, sent_beyond)
         if end.up_to != head.up_to:
             changed = {"up_to": end.up_to, "digest": end.digest}
-            db.execute(_heads.update().where(_of(_heads, head.lane, head.epoch)).values(changed))
+            db.execute(HEADS.update().where(of(HEADS, head.lane, head.epoch)).values(changed))
         return end
 
     def _links_after(self, db: sa.Connection, head: Head) -> Iterator[Link]:
-        early = (_messages.c.kind == str(Kind.GAP)).label("early")
-        query = sa.select(_messages.c.seq, _messages.c.prev, _messages.c.digest, early).order_by(_messages.c.seq)
+        query = sa.select(MESSAGES.c.seq, MESSAGES.c.prev, MESSAGES.c.digest).order_by(MESSAGES.c.seq)
         after, more = head.up_to, True
         while more:
-            here = query.where(_of(_messages, head.lane, head.epoch) & (_messages.c.seq > after)).limit(ROWS_A_STEP)
-            rows = db.execute(here).all()
+            here = query.where(of(MESSAGES, head.lane, head.epoch) & (MESSAGES.c.seq > after)).limit(ROWS_A_STEP)
+            rows = fetch(db, here)
             yield from (Link(*row) for row in rows)
             more = len(rows) == ROWS_A_STEP
             after = rows[-1].seq if rows else after
 
+    def _next_in_turn(self, db: sa.Connection, head: Head, seq: int) -> int | None:
+        """The first number beyond `seq` of a message that declares no gap: that one is not sent ahead of its turn."""
+        in_turn = MESSAGES.c.gap_last.is_(None) & MESSAGES.c.gap_first.is_(None) & (MESSAGES.c.seq > seq)
+        query = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch) & in_turn)
+        found = fetch(db, query.order_by(MESSAGES.c.seq).limit(1))
+        return found[0].seq if found else None
+
     def _accept(self, db: sa.Connection, head: Head, now_ns: int) -> Head:
         """Go on behind what is missing. It ends at a message that is sent in its turn: what has a lower number was sent
         before. A declared gap proves nothing of the kind, and what is missing further on may still be on its way."""
-        following = next(link for link in self._links_after(db, head) if not link.early)
-        what = f"{head.up_to + 1} to {following.seq - 1} never came, or were given up; the operator accepted that"
-        self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, following.seq, what, now_ns))
-        return self._advance(db, Head(head.lane, head.epoch, following.seq - 1, following.prev))
+        seq = self._next_in_turn(db, head, head.up_to)
+        if seq is None:
+            return head
+        what = f"{head.up_to + 1} to {seq - 1} never came, or were given up; the operator accepted that"
+        self._keep_alarm(db, Alarm(head.lane, RecordsMissing.code, head.epoch, seq, what, now_ns))
+        following = next(self._links_after(db, replace(head, up_to=seq - 1)))
+        return self._advance(db, Head(head.lane, head.epoch, seq - 1, following.prev))
 
     def _go_round(self, db: sa.Connection, head: Head) -> Head | None:
         """Go on with the first message whose chain leads back, over those kept as forks, to one that was confirmed."""
-        forks = (_alarms.c.code == MessageForked.code) & _alarms.c.evidence.is_not(None)
-        query = sa.select(_alarms.c.digest, _alarms.c.evidence).where(_of(_alarms, head.lane, head.epoch) & forks)
-        kept = {row.digest: header for row in db.execute(query) if (header := _header_of(row.evidence)) is not None}
+        forks = (ALARMS.c.code == MessageForked.code) & ALARMS.c.evidence.is_not(None)
+        query = sa.select(ALARMS.c.digest, ALARMS.c.evidence).where(of(ALARMS, head.lane, head.epoch) & forks)
+        kept = {row.digest: header for row in fetch(db, query) if (header := _header_of(row.evidence)) is not None}
         for following in self._links_after(db, head):
             seq = following.seq - 1
             digest: bytes | EpochLink | None = following.prev
@@ -393,26 +335,23 @@ class Store:
         """Whether the chain up to `seq` ends with `digest`: by that message, by a declared gap, or before the first."""
         if not isinstance(digest, bytes):
             return seq == 0
-        message = (_messages.c.seq == seq) & (_messages.c.digest == digest)
-        gap = (_messages.c.gap_last == seq) & (_messages.c.gap_hash == digest)
-        query = sa.select(_messages.c.seq).where(_of(_messages, head.lane, head.epoch) & (message | gap)).limit(1)
-        return db.execute(query).first() is not None
+        message = (MESSAGES.c.seq == seq) & (MESSAGES.c.digest == digest)
+        gap = (MESSAGES.c.gap_last == seq) & (MESSAGES.c.gap_hash == digest)
+        here = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch)).limit(1)
+        return any(db.execute(here.where(end)).first() is not None for end in (message, gap))
 
-    def _alarm(self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int) -> None:
+    def _alarm(
+        self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int, led_to: bool = False
+    ) -> None:
         header, epoch = envelope.header, epoch_of(envelope)
         seen = Alarm(header.lane, kind.code, epoch, header.seq, kind.hint, now_ns, envelope.digest, envelope.data)
-        self._keep_alarm(db, seen)
+        self._keep_alarm(db, seen, led_to)
 
-    def _keep_alarm(self, db: sa.Connection, alarm: Alarm) -> None:
-        same_kind = (_alarms.c.lane == alarm.lane) & (_alarms.c.code == alarm.code)
-        count = db.scalar(sa.select(sa.func.count()).select_from(_alarms).where(same_kind))
-        if count is not None and count < MAX_ALARMS:
-            self._insert_new(db, _alarms, **asdict(replace(alarm, what=alarm.what[:LONGEST_WHAT])))
-
-    def _insert_new(self, db: sa.Connection, table: sa.Table, **values: Any) -> None:
-        """Insert unless a row with that key is there."""
-        insert = sqlite.insert if self._sqlite else postgresql.insert
-        db.execute(insert(table).values(values).on_conflict_do_nothing())
+    def _keep_alarm(self, db: sa.Connection, alarm: Alarm, led_to: bool = False) -> None:
+        same_kind = (ALARMS.c.lane == alarm.lane) & (ALARMS.c.code == alarm.code)
+        count = db.scalar(sa.select(sa.func.count()).select_from(ALARMS).where(same_kind))
+        if count is not None and count < MAX_ALARMS * (2 if led_to else 1):
+            insert_new(db, ALARMS, **asdict(replace(alarm, what=alarm.what[:LONGEST_WHAT])))
 
 
 def epoch_of(envelope: Envelope) -> Epoch:
@@ -423,20 +362,6 @@ def link_of(sealed: bytes | None) -> EpochLink | None:
     """The end of another epoch that a message goes on from, None if there is none, or it is no message any more."""
     header = _header_of(sealed)
     return header.prev if header is not None and isinstance(header.prev, EpochLink) else None
-
-
-def _lock_name(lane: str) -> int:
-    """What PostgreSQL calls the lock of a lane: 64 bits with a sign."""
-    return int.from_bytes(hashlib.sha256(f"sealane {lane}".encode()).digest()[:8], "big", signed=True)
-
-
-def _check_types(lane: str, *values: tuple[object, type]) -> None:
-    """StoreFailed if one is not of its type: SQLite keeps text in a column of bytes or numbers."""
-    for value, kind in values:
-        if not isinstance(value, kind):
-            raise StoreFailed(
-                f"{clean(lane)} has a {type(value).__name__} for {kind.__name__}: somebody else wrote here"
-            )
 
 
 def _header_of(sealed: bytes | None) -> Header | None:
@@ -472,40 +397,8 @@ def _opening(lane: str, epoch: Epoch, header: Header) -> dict[str, Any]:
 
 def _add_openings(db: sa.Connection) -> None:
     """For a store that was begun without."""
-    _by_prev.create(db, checkfirst=True)
-    first = (_messages.c.lane == _heads.c.lane) & (_messages.c.epoch == _heads.c.epoch) & (_messages.c.seq == 1)
-    rows = db.execute(sa.select(_heads.c.lane, _heads.c.epoch, _messages.c.sealed).join_from(_heads, _messages, first))
+    first = (MESSAGES.c.lane == HEADS.c.lane) & (MESSAGES.c.epoch == HEADS.c.epoch) & (MESSAGES.c.seq == 1)
+    rows = db.execute(sa.select(HEADS.c.lane, HEADS.c.epoch, MESSAGES.c.sealed).join_from(HEADS, MESSAGES, first))
     found = [_opening(row.lane, row.epoch, header) for row in rows if (header := _header_of(row.sealed)) is not None]
     if found:
-        db.execute(_openings.insert(), found)
-
-
-def _of(table: sa.Table, lane: str, epoch: Epoch) -> sa.ColumnElement[bool]:
-    return (table.c.lane == lane) & (table.c.epoch == epoch)
-
-
-def _url(address: str) -> sa.URL:
-    try:
-        url = sa.make_url(address if "://" in address else f"sqlite:///{address}")
-    except ArgumentError as error:
-        raise StoreAddress("the store's address can't be understood") from error
-    if url.drivername not in ("sqlite", "postgresql+psycopg"):
-        raise StoreAddress(f"no store of the kind {clean(url.drivername)}")
-    return url
-
-
-def _prepare_sqlite(engine: sa.Engine, read_only: bool) -> None:
-    """Every transaction takes the write lock at once, so that none is given up half-way; a commit is on disk."""
-
-    @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None
-        if read_only:
-            connection.execute("PRAGMA query_only=ON")
-        else:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        db.execute(OPENINGS.insert(), found)

@@ -231,12 +231,17 @@ class Session:
             if reason.is_failure:
                 raise MqttNotAuthorised(f"{self._where} refused the subscription to {name}: {clean(reason)}")
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more publication may wait for its turn."""
+        return len(self._queued) < MAX_QUEUED
+
     def publish(self, publication: Publication) -> None:
         """Send `publication` as soon as the window allows; an Acknowledged event follows. Never blocks.
 
         Raises MqttUnreachable when MAX_QUEUED wait for a broker that acknowledges nothing.
         """
-        if len(self._queued) >= MAX_QUEUED:
+        if not self.has_room:
             raise MqttUnreachable(f"{self._where} does not acknowledge what it is sent")
         self._queued.append(publication)
         self._flush()

@@ -22,7 +22,7 @@ from edge.mqtt import Message, Publication, Session, topic
 from edge.outbox import Outbox
 from edge.seal import envelope, receipt
 from edge.seal.envelope import Envelope, EpochLink, Sealer
-from tests.integration.lane_site import CANARY, Lane, Site, free_port, read, until
+from tests.integration.lane_site import CANARY, Lane, Site, checkpoint, free_port, read, until
 from tests.unit.test_store import chain
 
 POSTGRES_BIN = Path("/usr/local/bin"), *Path("/usr/lib/postgresql").glob("*/bin")
@@ -238,6 +238,25 @@ def test_both_ends_of_a_fork_that_two_collectors_commit_at_once_are_seen(
         list(collectors.map(add, ends))
     assert [alarm.code for alarm in first.alarms()] == [MessageForked.code]
     first.close()
+
+
+def test_a_lane_that_asks_for_receipts_without_end_costs_no_other_lane_its_own(
+    site: Site, lane: Lane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each epoch has one: who has a lane's key begins as many as he likes, here while the collector is away."""
+    site.enrol("lane-2")
+    other = site.lane("lane-2")
+    other.append(read())
+    epochs = [lane.outbox._sealer.seal(checkpoint(), number, 1, None).data for number in range(1, 100)]
+    with site.collecting():
+        pass
+    with site.session_of("lane-1") as session:
+        say(session, "lane-1", *epochs)
+    monkeypatch.setattr("edge.mqtt.MAX_QUEUED", 3)
+    with site.collecting() as collector, other.run():
+        until(lambda: other.outbox.depth == 0)
+        until(lambda: collector.counts["stored"] == len(epochs) + 1)
+    assert "MQTT-" not in caplog.text
 
 
 def test_a_collector_that_was_away_gets_what_the_broker_kept(site: Site, lane: Lane) -> None:

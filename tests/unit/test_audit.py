@@ -3,13 +3,25 @@
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from central.audit import MAYBE_BEFORE, UNLINKED, Audit, EpochReport, Heard, _tell, command, of_capture, of_store
+from central.audit import (
+    MAYBE_BEFORE,
+    UNLINKED,
+    Audit,
+    EpochReport,
+    Heard,
+    _linked,
+    _tell,
+    command,
+    of_capture,
+    of_store,
+)
+from central.prefix import Epoch
 from central.store import Store
 from edge.errors import CaptureMalformed
 from edge.record import GapRecord, LaneRecord
@@ -150,6 +162,31 @@ def test_what_was_declared_given_up_and_comes_is_counted_like_anything_else() ->
     gap = extend(after(FIRST), [GapRecord(3, 4, 2, "outbox-full", FIRST[3].digest)])
     (report,) = audited([*FIRST[:2], *gap, *FIRST[2:]])
     assert (report.problems, report.messages, report.declared) == ([], 9, 2)
+
+
+def test_epochs_are_put_in_order_in_the_same_time_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a lane's key begins as many as he likes."""
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str(self) == str(other)
+
+    class Followed:
+        """A store in which each epoch goes on from the one that sorts after it."""
+
+        def messages(self, lane: str, epoch: str) -> Iterator[Heard]:
+            yield Heard(lane, epoch.encode())
+
+    monkeypatch.setattr("central.audit.link_of", lambda sealed: EpochLink(int(sealed, 16) + 1, bytes(32)))
+    epochs = [Epoch(Name(f"{number:016x}")) for number in range(500)]
+    assert _linked(Followed(), "lane-1", epochs) == epochs[::-1]  # type: ignore[arg-type]
+    assert compared < 20 * len(epochs)
 
 
 def test_an_epoch_without_its_first_message_proves_nothing(tmp_path: Path) -> None:
@@ -436,6 +473,13 @@ def test_a_capture_says_from_which_number_on_it_was_judged(tmp_path: Path) -> No
     assert code == 0
     assert f"numbers 4 to {len(FIRST)}, the last of" in shown
     assert shown.endswith("nothing is missing among the numbers above\n")
+
+
+def test_a_capture_of_nothing_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "lanes").mkdir()
+    (tmp_path / "capture").touch()
+    code, shown = run(str(tmp_path / "capture"), "--capture", "--lanes", str(tmp_path / "lanes"))
+    assert (code, shown) == (1, "0 messages: nothing is here that could prove anything\n")
 
 
 def test_the_command_ends_with_zero_only_if_nothing_is_wrong(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The collector without a broker: what it calls missing, and what it keeps of junk."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,29 +12,40 @@ from edge.mqtt import Event, Message, Publication, topic
 from edge.outbox import Limits, Outbox
 from edge.seal import receipt
 from edge.seal.envelope import MAX_MESSAGE_BYTES
+from edge.seal.receipt import Receipt
 from edge.seal.signer import FileSigner
 from tests.sealing import read, sealer, signing_key
 from tests.unit.test_audit import Enrolled, audit_of, chain, problems
 
+LANES = "lane-1", "lane-2"
+
 
 class Receipts:
-    """A session that only publishes: what the collector confirms, `outbox` forgets."""
+    """A session that only publishes, `room` receipts: what the collector confirms, `outbox` forgets."""
 
-    def __init__(self, outbox: Outbox | None = None) -> None:
+    def __init__(self, outbox: Outbox | None = None, room: int = sys.maxsize) -> None:
         self._outbox = outbox
+        self.room = room
+        self.said: list[Receipt] = []
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.said) < self.room
 
     def publish(self, publication: Publication) -> None:
+        assert self.has_room
+        said = receipt.verify(receipt.parse(publication.payload), [signing_key().public])
+        self.said.append(said)
         if self._outbox is not None:
-            said = receipt.verify(receipt.parse(publication.payload), [signing_key().public])
             self._outbox.confirm(said)
 
 
-def collector(store: Store, outbox: Outbox | None = None) -> Collector:
-    return Collector(Receipts(outbox), store, Enrolled(), FileSigner(signing_key()))  # type: ignore[arg-type]
+def collector(store: Store, outbox: Outbox | None = None, session: Receipts | None = None) -> Collector:
+    return Collector(session or Receipts(outbox), store, Enrolled(), FileSigner(signing_key()))  # type: ignore[arg-type]
 
 
-def came(*payloads: bytes) -> list[Event]:
-    return [Message(topic("lane-1", "record"), payload, False) for payload in payloads]
+def came(*payloads: bytes, lane: str = "lane-1") -> list[Event]:
+    return [Message(topic(lane, "record"), payload, False) for payload in payloads]
 
 
 @pytest.fixture
@@ -75,6 +87,37 @@ def test_what_stays_missing_while_the_chain_stands_still_is_an_alarm(tmp_path: P
     clock[0] += MISSING_PATIENCE_S + 1
     collecting._take(came(messages[8].data))
     assert [(alarm.code, alarm.seq) for alarm in store.alarms()] == [("COL-07", 8)]
+
+
+def test_of_chains_that_lack_something_those_seen_last_are_watched(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.collector.MAX_WATCHED", 3)
+    store = Store(str(tmp_path / "store.sqlite"))
+    collecting = collector(store)
+    seconds = {(number, lane): chain(number, 2, lane=lane)[1].data for number in range(1, 6) for lane in LANES}
+    collecting._take(came(seconds[1, "lane-2"], lane="lane-2"))
+    for number in range(1, 6):
+        collecting._take(came(seconds[number, "lane-1"]))
+    clock[0] += MISSING_PATIENCE_S + 1
+    collecting._take(came(seconds[1, "lane-2"], lane="lane-2"))
+    for number in range(5, 0, -1):
+        collecting._take(came(seconds[number, "lane-1"]))
+    found = {(alarm.lane, int(alarm.epoch, 16)) for alarm in store.alarms() if alarm.code == "COL-07"}
+    assert found == {("lane-2", 1), ("lane-1", 3), ("lane-1", 4), ("lane-1", 5)}
+
+
+def test_receipts_wait_for_room_the_newest_of_each_lane(tmp_path: Path) -> None:
+    session = Receipts(room=2)
+    collecting = collector(Store(str(tmp_path / "store.sqlite")), session=session)
+    for number in range(1, 6):
+        collecting._take(came(chain(number, 1)[0].data))
+    collecting._take(came(chain(1, 1, lane="lane-2")[0].data, lane="lane-2"))
+    collecting._take(came(chain(6, 1)[0].data))
+    assert [said.epoch for said in session.said] == [1, 2]
+    session.room = 9
+    collecting._send_receipts()
+    assert [(said.lane, said.epoch) for said in session.said[2:]] == [("lane-1", 6), ("lane-2", 1)]
 
 
 def test_the_log_says_why_a_lanes_message_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

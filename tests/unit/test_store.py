@@ -4,8 +4,10 @@ import random
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +46,25 @@ def extend(
         state = state.after(message.digest)
         made.append(envelope.parse(message.data))
     return made
+
+
+def gap_message(seq: int, first: int, last: int) -> Envelope:
+    """Declares the numbers from `first` to `last` of TEN given up."""
+    (declared,) = extend(ChainState(1, seq, bytes(32)), [GapRecord(first, last, last - first + 1, "full", bytes(32))])
+    return declared
+
+
+def plans_of(store: Store) -> list[str]:
+    """How SQLite goes about each question that `store` asks from now on."""
+    plans: list[str] = []
+
+    def explain(db: sa.Connection, cursor: Any, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            rows = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.append("; ".join(row[3] for row in rows))
+
+    sa.event.listen(store._engine, "before_cursor_execute", explain)
+    return plans
 
 
 def after(messages: list[Envelope]) -> ChainState:
@@ -149,7 +170,7 @@ def test_the_first_epoch_of_a_lane_may_come_with_or_after_the_one_that_follows_i
 
 def test_lanes_do_not_touch_each_other(store: Store) -> None:
     _, heads = store.add(chain(3, lane="lane-2") + TEN[1:3] + chain(1, lane="lane-3"), 1)
-    assert [(head.lane, head.up_to) for head in heads] == [("lane-1", 0), ("lane-2", 3), ("lane-3", 1)]
+    assert [(head.lane, head.up_to) for head in heads] == [("lane-2", 3), ("lane-1", 0), ("lane-3", 1)]
 
 
 def test_the_operator_can_accept_what_is_lost_for_good_and_the_alarm_stays(store: Store) -> None:
@@ -204,11 +225,41 @@ def test_a_store_that_was_begun_before_links_were_kept_knows_them(store: Store, 
     store.add([*TEN[:8], *chain(2, epoch=2, link=EpochLink(1, TEN[7].digest))], 1)
     store.close()
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        db.executescript("DROP TABLE openings; DROP INDEX messages_prev")
+        db.executescript("DROP TABLE openings; DROP INDEX messages_prev; DROP INDEX messages_gaps")
     store = Store(str(tmp_path / "store.sqlite"))
+    plans = plans_of(store)
     store.add(TEN[8:9], 2)
     store.add(chain(1, epoch=3), 3)
     assert {alarm.code for alarm in store.alarms()} == {MessageForked.code, EpochUnlinked.code}
+    store.add([*chain(1, epoch=4, link=EpochLink(1, TEN[8].digest)), gap_message(20, 15, 16)], 4)
+    assert any("messages_prev" in plan for plan in plans)
+    assert any("messages_gaps" in plan for plan in plans)
+
+
+def test_no_commit_goes_through_an_epoch(store: Store) -> None:
+    """Else one lane with a long epoch, or one full of gaps, would hold up all others."""
+    plans = plans_of(store)
+    store.add([*TEN[:3], *TEN[6:], gap_message(11, 4, 5), gap_message(12, 8, 9), TEN[0], chain(1, epoch=2)[0]], 1)
+    store.add(extend(after(TEN[:2]), [CHECKPOINT]), 2)
+    looked = [plan for plan in plans if "messages" in plan]
+    for asked in ("gap_last>?)", "gap_last=? AND gap_first=? AND seq>?)"):
+        assert any(f"COVERING INDEX messages_gaps (lane=? AND epoch=? AND {asked}" in plan for plan in looked)
+    assert all("(lane=? AND epoch=? AND " in plan for plan in looked)
+
+
+def test_a_commit_asks_as_much_however_many_gaps_wait_behind_a_hole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("central.store.ROWS_A_STEP", 3)
+    store.add([gap_message(seq, 2, 2) for seq in range(4, 8)], 1)
+    plans = plans_of(store)
+    _, heads = store.add([gap_message(8, 2, 2)], 2)
+    assert (heads[0].up_to, heads[0].missing) == (0, False)
+    few = len(plans)
+    store.add([gap_message(seq, 2, 2) for seq in range(9, 40)], 3)
+    plans.clear()
+    store.add([gap_message(40, 2, 2)], 4)
+    assert len(plans) == few
 
 
 def test_no_message_is_read_again_however_many_epochs_a_lane_has(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +276,18 @@ def test_a_first_epoch_that_comes_after_an_announced_new_card_is_no_alarm(store:
     (late,) = extend(ChainState.start(3), [CHECKPOINT], at_ns=NOW.utc_ns + 1)
     store.add([late], 3, lambda lane: [1, 2])
     assert [(alarm.code, alarm.epoch[-1]) for alarm in store.alarms()] == [(EpochUnlinked.code, "3")]
+
+
+def test_what_the_owner_announced_is_asked_for_before_a_commit_holds_the_lock(store: Store) -> None:
+    asked = []
+
+    def announced(lane: str) -> list[int]:
+        asked.append(lane)
+        assert not store._engine.pool.checkedout()  # type: ignore[attr-defined]
+        return []
+
+    store.add(TEN + chain(2, epoch=2) + chain(1, lane="lane-2"), 1, announced)
+    assert sorted(asked) == ["lane-1", "lane-2"]
 
 
 def test_the_operator_can_go_round_forged_messages_over_the_true_ones_kept_as_evidence(store: Store) -> None:
@@ -284,6 +347,38 @@ def test_a_lane_cannot_fill_the_store_with_alarms_of_one_kind(store: Store, monk
     assert [alarm.code for alarm in store.alarms()].count("COL-04") == 1
 
 
+def test_forks_that_are_noise_leave_the_true_ones_their_places(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("central.store.MAX_ALARMS", 3)
+    store.add([*TEN[:4], *extend(after(TEN[:4]), [CHECKPOINT, CHECKPOINT])], 1)
+    for number in (2, 3, 4, 4, 4):
+        store.add(extend(after(TEN[:number]), [CHECKPOINT]), 2)
+    assert len(store.alarms()) == 3
+    store.add(TEN[4:6], 3)  # nothing that is here goes on from them yet
+    assert len(store.alarms()) == 3
+    store.add(TEN[4:], 4)
+    (head,) = store.accept_missing("lane-1", 5)
+    assert (head.up_to, head.digest, head.broken) == (10, TEN[-1].digest, False)
+    assert {alarm.digest for alarm in store.alarms()} >= {TEN[4].digest, TEN[5].digest}
+
+
+def test_forks_that_are_led_back_to_are_bounded_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("central.store.MAX_ALARMS", 3)
+    forged = extend(after(TEN[:1]), [CHECKPOINT] * 10)  # the last one is beyond all that is here, and so it is stored
+    store.add(TEN, 1)
+    store.add(forged, 2)
+    assert len(store.alarms()) == 6
+
+
+def test_a_lane_that_sends_more_than_a_forger_ran_ahead_by_is_gone_on_with(store: Store) -> None:
+    forged = extend(after(TEN[:4]), [CHECKPOINT] * 6)
+    store.add([*TEN[:4], *forged], 1)
+    _, heads = store.add(TEN[4:], 2)
+    assert (heads[0].broken, store.accept_missing("lane-1", 3)) == (False, [])  # nothing true is beyond the forged ones
+    store.add(extend(after(TEN), [CHECKPOINT]), 4)
+    (head,) = store.accept_missing("lane-1", 5)
+    assert (head.up_to, head.broken) == (11, False)
+
+
 def test_messages_are_handed_out_in_order_of_lane_and_number_or_of_coming(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,10 +406,27 @@ def test_several_collectors_on_one_sqlite_file_are_refused(tmp_path: Path) -> No
         Store(str(tmp_path / "store.sqlite"), shared=True)
 
 
-@pytest.mark.parametrize("address", ["mysql://x/y", "postgresql://x/y", "://", "sqlite:////proc/none/store"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "mysql://x/y",
+        "postgresql://x/y",
+        "://",
+        "sqlite:////proc/none/store",
+        "postgresql+psycopg://user@host:port/name",
+        "sqlite:///store?timeout=long",
+    ],
+)
 def test_an_address_that_cannot_be_used_is_an_error(address: str) -> None:
     with pytest.raises((StoreAddress, StoreFailed)):
         Store(address)
+
+
+@pytest.mark.parametrize("name", ["none.sqlite", "x" * 300, "file/store.sqlite"])
+def test_a_store_that_cannot_be_looked_at_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreFailed, match="no store at"):
+        Store(str(tmp_path / name), read_only=True)
 
 
 def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
@@ -331,13 +443,48 @@ def test_text_in_place_of_a_message_is_an_error_of_the_store(store: Store, tmp_p
         list(store.messages())
     with pytest.raises(StoreFailed, match="somebody else wrote"):
         store.received()
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("messages", "lane = CAST('x' AS BLOB)"),
+        ("messages", "epoch = CAST('x' AS BLOB)"),
+        ("messages", "received_ns = 'noon'"),
+        ("heads", "lane = CAST('x' AS BLOB)"),
+        ("heads", "epoch = x'00'"),
+        ("heads", "up_to = 'all'"),
+        ("heads", "digest = 'text'"),
+        ("alarms", "lane = CAST('x' AS BLOB)"),
+        ("alarms", "code = x'00'"),
+        ("alarms", "epoch = x'00'"),
+        ("alarms", "seq = 'one'"),
+        ("alarms", "digest = 'text'"),
+        ("alarms", "at_ns = 'noon'"),
+        ("alarms", "what = x'00'"),
+        ("alarms", "evidence = 'text'"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_of_the_store(
+    store: Store, tmp_path: Path, table: str, change: str
+) -> None:
+    store.add(TEN[:1], 1)
+    store.alarm(Alarm("lane-1", "COL-04", E1, 1, "forked"))
     with sqlite3.connect(tmp_path / "store.sqlite") as db:
-        db.execute("UPDATE messages SET sealed = x'00', received_ns = 'noon' WHERE seq = 4")
-        db.execute("UPDATE heads SET up_to = 'all'")
-        db.execute("INSERT INTO alarms VALUES ('lane-1', 'COL-04', '0', 'one', x'', 1, '', NULL)")
-    for read in (lambda: list(store.messages()), store.heads, store.alarms):
-        with pytest.raises(StoreFailed, match="somebody else wrote"):
-            read()
+        db.execute(f"UPDATE {table} SET {change}")
+    with pytest.raises(StoreFailed, match=f"{table}.* somebody else wrote"):
+        _ = store.heads(), store.chains(), list(store.messages()), store.received(), store.alarms()
+
+
+@pytest.mark.parametrize("change", ["heads SET digest = 'text'", "messages SET digest = 'text' WHERE seq = 3"])
+def test_nothing_is_added_to_a_chain_of_which_a_value_is_of_another_type(
+    store: Store, tmp_path: Path, change: str
+) -> None:
+    store.add([TEN[0], TEN[2]], 1)
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute(f"UPDATE {change}")
+    with pytest.raises(StoreFailed, match="somebody else wrote"):
+        store.add(TEN[1:2], 2)
 
 
 def test_a_damaged_message_of_another_epoch_does_not_keep_a_store_from_adding(store: Store, tmp_path: Path) -> None:
@@ -367,7 +514,7 @@ def test_a_walk_ends_before_the_first_number_that_is_neither_there_nor_declared(
     def gap_over(seq: int) -> Link | None:
         return Link(seq, None, bytes([seq])) if seq in declared else None
 
-    end = walk(Head("lane-1", E1, 0, None), here, gap_over)
+    end = walk(Head("lane-1", E1, 0, None), here, gap_over, lambda beyond: any(link.seq > beyond for link in here))
     lost = [seq for seq in range(1, count + 1) if seq in gone and seq not in declared]
     reached = max((link.seq for link in here if not lost or link.seq < lost[0]), default=0)
     assert reached <= end.up_to <= max(reached, (lost or [count + 1])[0] - 1)
