@@ -38,6 +38,7 @@ MESSAGES = sa.Table(
     sa.Index("messages_prev", "lane", "epoch", "prev"),
     # for two questions: which gap covers a number, and what that is no gap lies beyond one
     sa.Index("messages_gaps", "lane", "epoch", "gap_last", "gap_first", "seq", "gap_hash"),
+    sa.Index("messages_kinds", "lane", "epoch", "kind", "seq"),
     sqlite_with_rowid=False,
 )
 OPENINGS = sa.Table(  # what the first message of each epoch says

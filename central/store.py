@@ -36,6 +36,7 @@ from edge.errors import (
     SealError,
     StoreVersion,
 )
+from edge.record import Kind
 from edge.seal.envelope import Envelope, EpochLink, Header, parse
 
 SCHEMA_VERSION = 1
@@ -224,6 +225,9 @@ class Store:
         if fresh:
             self._judge_links(db, chain, fresh, now_ns, announced)
             db.execute(MESSAGES.insert(), [_row(envelope, now_ns) for envelope in fresh])
+            for envelope in fresh:
+                if self._contradicts_a_gap(db, chain, envelope):
+                    self._alarm(db, MessageForked, envelope, now_ns)
         if forks:
             led_to = self._led_to(db, chain, forks)
             for fork in forks:
@@ -258,18 +262,36 @@ class Store:
                 insert_new(db, OPENINGS, **opening)
                 if opening["head"] is not None:
                     goes_on = of(MESSAGES, chain.lane, opening["after"]) & (MESSAGES.c.prev == opening["head"])
-                    if db.execute(sa.select(MESSAGES.c.seq).where(goes_on).limit(1)).first():
+                    end = (OPENINGS.c.after == opening["after"]) & (OPENINGS.c.head == opening["head"])
+                    others = (OPENINGS.c.lane == chain.lane) & end & (OPENINGS.c.epoch != chain.epoch)
+                    if _any(db, MESSAGES, goes_on) or _any(db, OPENINGS, others):
                         self._alarm(db, MessageForked, envelope, now_ns)
                 elif header.epoch not in announced and self._may_follow(db, chain, header.time_ns, announced):
                     self._alarm(db, EpochUnlinked, envelope, now_ns)
 
     def _may_follow(self, db: sa.Connection, chain: Head, time_ns: int, announced: Collection[int]) -> bool:
         """Whether an epoch without a link, sealed from `time_ns` on, is not the lane's first: another one without a
-        link is here, and it is none that the owner announced as begun later."""
-        known = [f"{epoch:016x}" for epoch in announced]
-        others = (OPENINGS.c.lane == chain.lane) & (OPENINGS.c.epoch != chain.epoch) & OPENINGS.c.after.is_(None)
-        before = OPENINGS.c.epoch.not_in(known) | (OPENINGS.c.time_ns < time_ns)
-        return db.execute(sa.select(OPENINGS.c.epoch).where(others & before).limit(1)).first() is not None
+        link is here, or one that the owner announced (it may go on from another store), and not as begun later."""
+        known = OPENINGS.c.epoch.in_([f"{epoch:016x}" for epoch in announced])
+        others = (OPENINGS.c.lane == chain.lane) & (OPENINGS.c.epoch != chain.epoch)
+        before = (known & (OPENINGS.c.time_ns < time_ns)) | (~known & OPENINGS.c.after.is_(None))
+        return _any(db, OPENINGS, others & before)
+
+    def _contradicts_a_gap(self, db: sa.Connection, chain: Head, envelope: Envelope) -> bool:
+        """Whether a declared gap covers what is no read, which is never given up, or names another message as its last:
+        whichever came first."""
+        header, gap = envelope.header, envelope.header.gap
+        covered = (MESSAGES.c.gap_first <= header.seq) & (MESSAGES.c.gap_last >= header.seq)
+        if header.kind is Kind.READ:
+            covered = (MESSAGES.c.gap_last == header.seq) & (MESSAGES.c.gap_hash != envelope.digest)
+        contradictions = [covered]
+        if gap is not None:
+            kept = MESSAGES.c.kind.in_([str(kind) for kind in Kind if kind is not Kind.READ])
+            contradictions += [
+                kept & MESSAGES.c.seq.between(gap.first_seq, gap.last_seq),
+                (MESSAGES.c.seq == gap.last_seq) & (MESSAGES.c.digest != gap.last_hash),
+            ]
+        return any(_any(db, MESSAGES, of(MESSAGES, chain.lane, chain.epoch) & one) for one in contradictions)
 
     def _advance(self, db: sa.Connection, head: Head) -> Head:
         """Walk on from `head` as far as the chain is unbroken, and keep where that ends."""
@@ -352,6 +374,10 @@ class Store:
         count = db.scalar(sa.select(sa.func.count()).select_from(ALARMS).where(same_kind))
         if count is not None and count < MAX_ALARMS * (2 if led_to else 1):
             insert_new(db, ALARMS, **asdict(replace(alarm, what=alarm.what[:LONGEST_WHAT])))
+
+
+def _any(db: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool]) -> bool:
+    return db.execute(sa.select(table.c.lane).where(where).limit(1)).first() is not None
 
 
 def epoch_of(envelope: Envelope) -> Epoch:

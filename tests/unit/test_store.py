@@ -27,7 +27,7 @@ from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState
 from edge.seal.envelope import Envelope, EpochLink
-from tests.sealing import CHECKPOINT, NOW, READ, sealer
+from tests.sealing import AUDIT, CHECKPOINT, NOW, READ, sealer
 
 E1 = Epoch(f"{1:016x}")
 
@@ -150,6 +150,46 @@ def test_a_gap_that_was_declared_over_another_message_breaks_the_chain(store: St
     _, heads = store.add([*TEN[:3], declared, *TEN[6:]], 1)
     assert heads[0].broken
     assert heads[0].up_to == 6
+
+
+@pytest.mark.parametrize("kept", [CHECKPOINT, AUDIT])
+@pytest.mark.parametrize("gap_first", [True, False])
+def test_a_gap_that_covers_what_is_no_read_is_a_fork_whichever_comes_first(
+    store: Store, gap_first: bool, kept: LaneRecord
+) -> None:
+    """One message from a copied card could else declare all that is to come given up."""
+    (held,) = extend(after(TEN), [kept])
+    (gap,) = extend(ChainState(1, 2**62 + 1, bytes(32)), [GapRecord(11, 2**62, 2**62 - 10, "outbox-full", bytes(32))])
+    store.add(TEN, 1)
+    first, second = (gap, held) if gap_first else (held, gap)
+    store.add([first], 2)
+    assert store.alarms() == []
+    store.add([second], 3)
+    assert [(alarm.code, alarm.digest) for alarm in store.alarms()] == [(MessageForked.code, second.digest)]
+
+
+def test_a_gap_and_the_last_message_that_it_covers_must_be_one(store: Store) -> None:
+    gap = GapRecord(11, 12, 2, "outbox-full", bytes(32))
+    (declared,) = extend(ChainState(1, 20, bytes(32)), [gap])
+    reads = extend(after(TEN), [READ, READ])
+    store.add([*TEN, declared], 1)
+    store.add(reads, 2)
+    assert [(alarm.code, alarm.seq) for alarm in store.alarms()] == [(MessageForked.code, 12)]
+
+
+def test_two_epochs_that_go_on_from_one_end_are_a_fork(store: Store) -> None:
+    end = EpochLink(1, TEN[-1].digest)
+    store.add([*TEN, *chain(2, epoch=2, link=end)], 1, lambda lane: [2])
+    assert store.alarms() == []
+    store.add(chain(2, epoch=3, link=end), 2, lambda lane: [2])
+    assert [(alarm.code, alarm.epoch[-1]) for alarm in store.alarms()] == [(MessageForked.code, "3")]
+
+
+def test_beside_an_announced_epoch_of_another_store_none_begins_later_without_a_link(store: Store) -> None:
+    linked = extend(ChainState.start(2, EpochLink(1, TEN[-1].digest)), [READ] * 2, at_ns=10)
+    store.add(linked, 1, lambda lane: [2])
+    store.add(extend(ChainState.start(3), [READ] * 2, at_ns=20), 2, lambda lane: [2])
+    assert [(alarm.code, alarm.epoch[-1]) for alarm in store.alarms()] == [(EpochUnlinked.code, "3")]
 
 
 def test_a_new_epoch_without_a_link_is_an_alarm_if_the_lane_was_known(store: Store) -> None:
