@@ -118,16 +118,15 @@ class Store:
         chains: dict[tuple[str, Epoch], list[int]] = {}
         for index, envelope in enumerate(envelopes):
             chains.setdefault((envelope.header.lane, epoch_of(envelope)), []).append(index)
-        known = {
-            lane: announced(lane) for lane in {lane for lane, _ in chains}
-        }  # it may take its time: no lock is held
+        lanes = {lane for lane, _ in chains}
+        begun = {lane: announced(lane) for lane in lanes}  # it may ask the network: before anything is locked
         outcomes = [Outcome.STORED] * len(envelopes)
         heads = []
         with begin(self._engine) as db:
-            lock_lanes(db, known)
+            lock_lanes(db, lanes)
             for (lane, epoch), indexes in chains.items():
                 head = self._head(db, lane, epoch)
-                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, known[lane])
+                judged = self._add_to_chain(db, head, [envelopes[index] for index in indexes], now_ns, begun[lane])
                 for index, outcome in zip(indexes, judged, strict=True):
                     outcomes[index] = outcome
                 heads.append(self._advance(db, head))
@@ -321,10 +320,10 @@ class Store:
             more = len(rows) == ROWS_A_STEP
             after = rows[-1].seq if rows else after
 
-    def _next_in_turn(self, db: sa.Connection, head: Head, seq: int) -> int | None:
+    def _next_in_turn(self, db: sa.Connection, chain: Head, seq: int) -> int | None:
         """The first number beyond `seq` of a message that declares no gap: that one is not sent ahead of its turn."""
         in_turn = MESSAGES.c.gap_last.is_(None) & MESSAGES.c.gap_first.is_(None) & (MESSAGES.c.seq > seq)
-        query = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch) & in_turn)
+        query = sa.select(MESSAGES.c.seq).where(of(MESSAGES, chain.lane, chain.epoch) & in_turn)
         found = fetch(db, query.order_by(MESSAGES.c.seq).limit(1))
         return found[0].seq if found else None
 
