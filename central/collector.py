@@ -16,11 +16,18 @@ from typing import Annotated
 import typer
 
 from central import options
-from central.lanes import LEAVES, LaneKeys, admit, open_lane_keys
+from central.lanes import LEAVES, LaneKeys, PolicyKeys, admit, open_lane_keys, refuse_unknown
 from central.prefix import Epoch, Head
 from central.store import Alarm, Outcome, Store
 from edge import logs, notify
-from edge.errors import ChainBroken, CollectorError, MqttPublicationRefused, RecordsMissing, StoreFailed
+from edge.errors import (
+    ChainBroken,
+    CollectorError,
+    CollectorUnnamed,
+    MqttPublicationRefused,
+    RecordsMissing,
+    StoreFailed,
+)
 from edge.mqtt import (
     REFUSED,
     TICK_S,
@@ -212,9 +219,15 @@ def command(
     settings = options.broker(broker, ca, certificate, key).model_copy(update={"in_flight": IN_FLIGHT})
     signer = custody.signer(signing_key)
     lane_keys = open_lane_keys(lanes, trust, root, trust_state)
+    if isinstance(lane_keys, PolicyKeys) and not lane_keys.names_collector(signer.public):
+        logs.error(log, CollectorUnnamed(f"the owner's policy names no collector {signer.public.fingerprint}"))
+    refuse_unknown(accept or (), lane_keys)
     database = Store(store, shared=share is not None)
-    for lane in accept or []:
-        for head in database.accept_missing(lane, time.time_ns()):
+    for lane in accept or ():
+        heads = database.accept_missing(lane, time.time_ns())
+        if not heads:
+            logs.event(log, logging.WARNING, "accepted", "nothing, for nothing is known to be missing", lane=lane)
+        for head in heads:
             logs.event(log, logging.WARNING, "accepted", "what was missing", lane=lane, up_to=head.up_to)
     session = Session(settings, options.own_name(certificate), resume=True)
     stop = threading.Event()

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,6 +17,7 @@ from edge.errors import (
     KeyFileError,
     KeyFileMissing,
     LaneForeign,
+    LaneUnknown,
     MessageAltered,
     MessageMoved,
     OptionMissing,
@@ -197,6 +198,10 @@ class PolicyKeys:
         enrolled = self._newest.lanes.get(lane)
         return () if enrolled is None else [int(epoch, 16) for epoch in enrolled.epochs]
 
+    def names_collector(self, key: PublicKey) -> bool:
+        """Whether lanes count what that key confirms now."""
+        return key in self._newest.collectors_at(datetime.datetime.now(datetime.UTC))
+
     def edition(self, version: int) -> Policy | None:
         """The policy of that number, if the owner ever signed it and it can be had."""
         if version == self._newest.version:
@@ -306,6 +311,14 @@ def open_lane_keys(
             folder = folder.with_name(folder.name + "-archive")
         return PolicyKeys(Trust(folder, first), carrier(trust), archive=archive, patient=patient)
     raise OptionMissing("say whose signatures count: --lanes FOLDER, or --trust SOURCE with --root FILE")
+
+
+def refuse_unknown(names: Iterable[str], lane_keys: LaneKeys) -> None:
+    """LaneUnknown for a name that is no lane's, with those that are."""
+    for name in names:
+        if not lane_keys.knows(name):
+            enrolled = ", ".join(sorted(lane_keys.enrolled())) or "none"
+            raise LaneUnknown(clean(f"no lane {name} is enrolled; these are: {enrolled}", 200))
 
 
 def admit(lane: str, data: bytes, lane_keys: LaneKeys, received_ns: int) -> Envelope:

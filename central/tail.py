@@ -11,12 +11,12 @@ from typing import Annotated
 import typer
 
 from central import options
-from central.lanes import LEAVES, open_lane_keys
+from central.lanes import LEAVES, open_lane_keys, refuse_unknown
 from central.prefix import Epoch
 from central.screen import Lines, Screen
 from central.store import Store, Stored
 from central.watcher import Line, Watcher
-from edge.errors import KeyFilePassphrase, LaneUnknown, OptionMissing, SealaneError, TokenRefused, clean
+from edge.errors import KeyFilePassphrase, OptionMissing, SealaneError, TokenRefused
 from edge.mqtt import TICK_S, Message, Session, keep_connected, lane_filter, split
 from edge.record import Kind
 from edge.seal import custody, keys, receipt
@@ -67,10 +67,7 @@ def command(
     opener = _opener(owner_key, passphrase_file) if owner_key is not None else None
     patient = store is not None and not follow
     lane_keys = open_lane_keys(lanes, trust, root, trust_state, patient=patient)
-    for name in lane or ():
-        if not lane_keys.knows(name):
-            enrolled = ", ".join(sorted(lane_keys.enrolled())) or "none"
-            raise LaneUnknown(clean(f"no lane {name} is enrolled; these are: {enrolled}", 200))
+    refuse_unknown(lane or (), lane_keys)
     watcher = Watcher(lane_keys, opener)
     collectors = [keys.load_public(path, Purpose.SIGNING) for path in collector_key or []]
     wanted = _Wanted(frozenset(lane or ()), frozenset(Kind[name.name] for name in kind or ()))

@@ -746,6 +746,14 @@ class EpochUnlinked(CollectorError):
     hint = "The lane began anew without naming what came before: a new image on the box, or messages were cut away."
 
 
+class CollectorUnnamed(CollectorError):
+    code = "COL-09"
+    hint = (
+        "Lanes refuse its receipts and keep what they sent. Give --signing-key the key that the owner named, or have "
+        "this one named: `sealane authority add-collector`, sign, publish."
+    )
+
+
 class CaptureMalformed(CollectorError):
     code = "COL-08"
     hint = "A capture is made with mosquitto_sub -R -F '%U %t %x': one message a line."

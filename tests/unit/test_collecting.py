@@ -5,17 +5,23 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from central.collector import MISSING_PATIENCE_S, Collector
+from central.certificates import Authority, make_key
+from central.collector import MISSING_PATIENCE_S, Collector, command
+from central.repository import Repository
 from central.store import Store
+from edge.errors import CollectorUnnamed, LaneUnknown
 from edge.mqtt import Event, Message, Publication, topic
 from edge.outbox import Limits, Outbox
-from edge.seal import receipt
+from edge.seal import keys, receipt
 from edge.seal.envelope import MAX_MESSAGE_BYTES
 from edge.seal.receipt import Receipt
 from edge.seal.signer import FileSigner
 from tests.sealing import read, sealer, signing_key
 from tests.unit.test_audit import Enrolled, audit_of, chain, problems
+from tests.unit.test_keeper import owner as owner
 
 LANES = "lane-1", "lane-2"
 
@@ -136,3 +142,38 @@ def test_of_junk_no_more_is_kept_than_a_message_may_have(tmp_path: Path) -> None
     (alarm,) = store.alarms()
     assert alarm.evidence is not None
     assert len(alarm.evidence) == MAX_MESSAGE_BYTES
+
+
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Repository, *more: str) -> int:
+    """How `sealane collector` ends that gets as far as the broker and no further."""
+    keys.save(signing_key(), tmp_path / "collector")
+    monkeypatch.setattr(Collector, "run", lambda *_: None)
+    monkeypatch.setattr("central.collector.logs.setup", lambda _: None)
+    certificate = Authority.open_or_make(tmp_path / "tls").issue("collector.central", make_key().public_key())
+    (tmp_path / "certificate.pem").write_bytes(certificate)
+    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    app = typer.Typer()
+    app.command()(command)
+    words = ["--broker", "localhost:1", "--ca", "ca.pem", "--key", "key", "--store", tmp_path / "store.sqlite"]
+    words += ["--certificate", tmp_path / "certificate.pem", "--signing-key", tmp_path / "collector"]
+    words += ["--trust", owner.published, "--root", tmp_path / "root.json", "--trust-state", tmp_path / "trust", *more]
+    return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False).exit_code
+
+
+def test_a_collector_whose_key_the_owner_does_not_name_says_so_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: Repository
+) -> None:
+    assert start(tmp_path, monkeypatch, owner) == 0
+    assert CollectorUnnamed.code in caplog.text
+    assert signing_key().public.fingerprint in caplog.text
+
+
+def test_only_an_enrolled_lane_has_anything_that_could_be_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, owner: Repository
+) -> None:
+    with pytest.raises(LaneUnknown, match="no lane lane-9"):
+        start(tmp_path, monkeypatch, owner, "--accept", "lane-9")
+    (tmp_path / "collector").unlink()
+    (tmp_path / "collector.pub").unlink()
+    assert start(tmp_path, monkeypatch, owner, "--accept", "lane-1") == 0
+    assert "nothing is known to be missing" in caplog.text
