@@ -140,8 +140,11 @@ class Trust(Table):
     @field_validator("source")
     @classmethod
     def _names_a_host(cls, source: str) -> str:
-        if source.startswith(("http://", "https://")) and not _HOST.fullmatch(_host_of(source)):
-            raise ValueError("must be broker, a folder, or an http(s) address with the name or address of a host")
+        address = source.startswith(("http://", "https://"))
+        if not (_HOST.fullmatch(_host_of(source)) if address else source == "broker" or "/" in source):
+            raise ValueError(
+                "must be broker, a folder's path (with a /), or an http(s) address with the name or address of a host"
+            )
         return source
 
 

@@ -69,6 +69,7 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
             for host in ("", "a..b", ".example", f"{'x' * 64}.example", "gate\0x", "a b", "gäte")
         ),
         *(("trust", "source", f"https://{host}/x") for host in ("", "a..b", "[fe80::1", "a b")),
+        ("trust", "source", "brokr"),
         ("broker", "port", 0),
         ("broker", "portt", 8883),
         ("keys", "recipient_files", []),
