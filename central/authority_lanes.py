@@ -12,7 +12,7 @@ from central import options
 from central.enrolments import Enrolments
 from central.repository import Repository
 from edge import enrolment
-from edge.errors import AuthorityError, AuthorityUnknown, KeyFileMissing, RequestInvalid
+from edge.errors import AuthorityError, AuthorityUnknown, KeyFileMissing, RequestNotAsShown
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ def add_lane(
     folder: options.AuthorityFolder,
     request: Annotated[Path, typer.Argument(help="The request that `sealane enrol` wrote.")],
     confirmed: Annotated[
-        str | None, typer.Option("--fingerprint", help="As the box showed it; asked for if not given.")
+        str | None, typer.Option("--fingerprint", help="As the box showed it, in quotes; asked for if not given.")
     ] = None,
     new_epoch: Annotated[
         str | None, typer.Option(help="Announce an epoch (16 hex digits) that begins without a link.")
@@ -40,11 +40,12 @@ def add_lane(
     data, epoch = _read(request), None if new_epoch is None else _epoch(new_epoch)
     asked = enrolment.parse(data)
     if confirmed is None and not enrolments.vouched(asked, now):
-        confirmed = typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
+        confirmed = options.typed(f"The fingerprint that {asked.lane} shows", "--fingerprint")
     shown = None if confirmed is None else options.fingerprint_digits(confirmed)
     with repository.turn():
         if shown != options.fingerprint_digits(asked.fingerprint) and not enrolments.vouched(asked, now):
-            raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
+            # never the right one: whoever is in a hurry would copy it, and nobody had asked the box
+            raise RequestNotAsShown(f"this request of {asked.lane} has another fingerprint than the one given")
         enrolments.enrol(asked, data, now, epoch)
         reply = enrolments.reply(asked.lane)
     typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")

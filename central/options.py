@@ -16,6 +16,7 @@ from edge.errors import (
     KeyFileMissing,
     KeyFilePassphrase,
     MqttFiles,
+    OptionMissing,
     clean,
 )
 from edge.seal.keys import KeyType
@@ -94,6 +95,14 @@ def fingerprint_digits(text: str) -> str:
     if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
         raise AuthorityUnknown("a fingerprint is made of hex digits")
     return digits
+
+
+def typed(question: str, option: str) -> str:
+    """What the person at the terminal says; OptionMissing without one, naming the option to give instead."""
+    if not sys.stdin.isatty():
+        raise OptionMissing(f"no terminal to ask: {question}; give {option}")
+    answer: str = typer.prompt(question, err=True)
+    return answer
 
 
 def confirm(question: str) -> None:

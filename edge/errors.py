@@ -508,6 +508,14 @@ class RequestInvalid(AuthorityError):
     hint = "The request was altered on the way, or is of another kind: bring the file of `sealane enrol` again."
 
 
+class RequestNotAsShown(RequestInvalid):
+    code = "AUTH-15"
+    hint = (
+        "Ask the box for its fingerprint again, over the phone, and type what you hear. If it still differs, the "
+        "request was swapped on the way: enrol nothing, and have the file of the box brought another way."
+    )
+
+
 class AuthorityInvalid(AuthorityError):
     code = "AUTH-07"
     hint = "Lanes would refuse that: change what is named above. The draft and what is published are as they were."

@@ -40,7 +40,9 @@ from edge.errors import (
     ManifestInvalid,
     ManifestMismatch,
     MqttPublicationRefused,
+    OptionMissing,
     RequestInvalid,
+    RequestNotAsShown,
 )
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
 from edge.policy import Terms
@@ -111,6 +113,20 @@ def test_a_lane_nobody_enrolled_has_neither_epoch_nor_key_to_change(folder: Path
         authority("announce-epoch", folder, "lane-9", "00000000000000ab")
     with pytest.raises(AuthorityUnknown, match="no lane lane-9"):
         authority("rotate-lane", folder, "lane-9")
+
+
+def test_a_wrong_fingerprint_is_refused_without_the_right_one(folder: Path) -> None:
+    request, fingerprint = request_of("lane-1", folder)
+    with pytest.raises(RequestNotAsShown, match="another fingerprint") as refused:
+        authority("add-lane", folder, request, "--fingerprint", "00" * 16)
+    told = f"{refused.value} {refused.value.hint}"
+    assert not any(group in told for group in fingerprint.split())
+
+
+def test_without_a_terminal_the_fingerprint_is_an_option(folder: Path) -> None:
+    request, _ = request_of("lane-1", folder)
+    with pytest.raises(OptionMissing, match="--fingerprint"):
+        authority("add-lane", folder, request)
 
 
 def test_no_lane_is_called_as_the_owners_own_topic(folder: Path) -> None:
