@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,8 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from central import authority_lanes, options
+from central import authority_lanes, authority_status, options
+from central.authority_status import Listed, dates, listed, moment
 from central.certificates import Authority
 from central.enrolments import Enrolments
 from central.repository import PART, Repository, in_turn
@@ -38,7 +39,7 @@ from edge.errors import (
     TokenRefused,
     wrong_fields,
 )
-from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation, Terms
+from edge.policy import Collector, ModelBundle, Recipient, Revocation, Terms
 from edge.seal import custody, keys
 from edge.seal.keys import KeyType, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
@@ -63,14 +64,11 @@ app = typer.Typer(
 app.add_typer(authority_lanes.app)
 
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
-SOON = datetime.timedelta(days=60)
-"""Before the policy or the root ends, `sign` and `status` say so."""
 PUBLISHED_AT_ONCE = 20
 PATIENCE_S = 60.0
 """With a broker that acknowledges nothing."""
 NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
-Listed = Recipient | Collector | LaneKey
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
 Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: from now on if not given.")]
@@ -318,37 +316,8 @@ def publish(
 @app.command()
 def status(folder: options.AuthorityFolder) -> None:
     """Show what is in force, what the draft changes, and when something ends."""
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    repository, now, console = Repository(folder), options.utc_now(), Console(highlight=False)
-    policy, draft = repository.policy, repository.draft
-    root, pending = repository.root.signed, repository.pending_root
-    console.print(
-        f"root {root.version}: {len(root.roles['root'].keyids)} keys, {root.roles['root'].threshold} must sign, "
-        f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if pending is not None else "")
-    )
-    if pending is not None:
-        for line in changes(root, pending.signed):
-            console.print(f"  {line}")
-    if repository.fresh_until is not None:
-        console.print(f"fresh until {repository.fresh_until:%Y-%m-%d}: sign again before")
-    if policy is None:
-        console.print("no policy is signed yet")
-    else:
-        until = f", until {repository.policy_until:%Y-%m-%d}" if repository.policy_until is not None else ""
-        console.print(f"policy {policy.version} of {policy.issued:%Y-%m-%d}{until}")
-    table = Table("role", "name", Column("fingerprint", no_wrap=True), "", box=None)
-    for role, name in (("root", "root"), (TARGETS_KEY, "targets"), (ONLINE_KEY, "timestamp")):
-        for kid in root.roles[name].keyids:
-            table.add_row(role, "", fingerprint(bytes.fromhex(kid)))
-    for role, name, one in _listed(draft):
-        state = "revoked" if draft.revokes(one.key, now) else "" if one.holds(now) else "not now"
-        table.add_row(role, Text(name), one.key.fingerprint, ", ".join(filter(None, (*_dates(one), state))))
-    console.print(table)
-    if (folder / "draft.json").exists():
-        console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
+    repository = Repository(folder)
+    authority_status.show(repository, options.utc_now())
     _warn(repository)
 
 
@@ -369,39 +338,14 @@ def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path],
 
 
 def _warn(repository: Repository) -> None:
-    """Say what ends soon that the key which signs freshness can't prolong."""
-    soon = options.utc_now() + SOON
-    if repository.policy_until is not None and repository.policy_until < soon:
-        typer.echo(
-            f"the policy itself ends on {repository.policy_until:%Y-%m-%d}: run `sealane authority sign` before, with "
-            "the targets key",
-            err=True,
-        )
-    if repository.root_until < soon:
-        typer.echo(
-            f"the root ends on {repository.root_until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
-            "it signed with the root keys",
-            err=True,
-        )
-
-
-def _dates(one: Listed) -> Iterator[str]:
-    for word, day in (("from", one.since), ("until", one.until)):
-        if day is not None:
-            yield f"{word} {day:%Y-%m-%d}"
-
-
-def _listed(draft: Terms) -> Iterator[tuple[str, str, Listed]]:
-    """Every key of the draft, with its role and a name for people."""
-    yield from (("recipient", one.note, one) for one in draft.recipients)
-    yield from (("collector", one.note, one) for one in draft.collectors)
-    yield from (("lane", name, one) for name, lane in draft.lanes.items() for one in lane.keys)
+    for line in authority_status.warnings(repository, options.utc_now()):
+        typer.echo(line, err=True)
 
 
 def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
     """What the first that names it says of the key of that fingerprint. AuthorityUnknown if none does."""
     for terms in said:
-        if found := [one for _, _, one in _listed(terms) if one.key.kid.hex() == kid]:
+        if found := [one for _, _, one in listed(terms) if one.key.kid.hex() == kid]:
             return found
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
@@ -424,19 +368,28 @@ def _put(
     repository: Repository, field: str, new: Recipient | Collector, since: Since, until: Until, open_ended: Open,
     note: Note,
 ) -> None:  # fmt: skip
-    """Put a key into that field of the draft; if it is there already, what isn't given stays. AuthorityKeyRevoked."""
+    """Put a key into that field of the draft; if it is there already, what isn't given stays.
+
+    AuthorityKeyRevoked; AuthorityInvalid if it would never count, unless it is there and ends.
+    """
     if open_ended and until is not None:
         raise typer.BadParameter("--until and --open contradict each other")
     known, kid = getattr(repository.draft, field), new.key.kid
-    if repository.draft.revokes(new.key, options.utc_now()):
+    now = options.utc_now()
+    if repository.draft.revokes(new.key, now):
         raise AuthorityKeyRevoked(f"the key {new.key.fingerprint} is revoked")
     given = {"since": _utc(since), "until": _utc(until), "note": note}
-    one = next((one for one in known if one.key.kid == kid), new)
+    before = next((one for one in known if one.key.kid == kid), None)
     changed = {name: value for name, value in given.items() if value is not None}
-    one = one.model_copy(update=changed | ({"until": None} if open_ended else {}))
+    one = (before or new).model_copy(update=changed | ({"until": None} if open_ended else {}))
+    if until is not None and one.until is not None and one.until <= now:
+        if before is None:
+            raise AuthorityInvalid(f"a new key that ended on {moment(one.until)} would never count")
+    elif one.since is not None and one.until is not None and one.until <= one.since:
+        raise AuthorityInvalid(f"it would end ({moment(one.until)}) before it begins ({moment(one.since)})")
     repository.edit(**{field: (*(other for other in known if other.key.kid != kid), one)})
     said = f"{field.removesuffix('s')} {one.key.fingerprint} is in the draft"
-    typer.echo(", ".join((said, *_dates(one))))
+    typer.echo(", ".join((said, *(f"{word} {at}" for word, at in dates(one).items()))))
 
 
 class _Secret:

@@ -240,7 +240,12 @@ class Repository:
                 return Terms.model_validate_json(path.read_bytes())
             except ValidationError as error:
                 raise AuthorityUnusable(f"{path} is no draft: {wrong_fields(error)}") from error
-        return Terms() if self.policy is None else _terms(self.policy)
+        return self._signed_terms
+
+    @property
+    def has_unsigned(self) -> bool:
+        """Whether the draft says something else than the newest policy, or a file waits to be signed with it."""
+        return bool(_files(self._unsigned)) or self.draft != self._signed_terms
 
     @in_turn
     def edit(self, /, **changes: object) -> Terms:
@@ -428,6 +433,11 @@ class Repository:
         if not result:
             raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
         write(self._metadata / f"{role}.json", metadata.to_bytes())
+
+    @property
+    def _signed_terms(self) -> Terms:
+        policy = self.policy
+        return Terms() if policy is None else _terms(policy)
 
     @property
     def _signed(self) -> Mapping[str, TargetFile]:

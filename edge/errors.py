@@ -518,7 +518,7 @@ class RequestNotAsShown(RequestInvalid):
 
 class AuthorityInvalid(AuthorityError):
     code = "AUTH-07"
-    hint = "Lanes would refuse that: change what is named above. The draft and what is published are as they were."
+    hint = "No policy should say that: change what is named above. The draft and what is published are as they were."
 
 
 class AuthorityKeyInUse(AuthorityError):
