@@ -24,17 +24,19 @@ from central.authority_status import Listed, dates, listed, moment
 from central.certificates import Authority
 from central.enrolments import Enrolments
 from central.repository import PART, Repository, in_turn
-from central.roots import changes
+from central.roots import ROLES, changes
 from edge import manifest
 from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
+    AuthorityKeyOfRoot,
     AuthorityKeyRevoked,
     AuthorityThreshold,
     AuthorityUnknown,
     AuthorityUnusable,
     KeyFilePassphrase,
+    MqttNotAuthorised,
     MqttPublicationRefused,
     TokenRefused,
     wrong_fields,
@@ -162,7 +164,7 @@ def shipped_model(folder: options.AuthorityFolder) -> None:
 @app.command()
 def revoke(
     folder: options.AuthorityFolder,
-    key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
+    key: options.Fingerprint,
     at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
     reason: Annotated[str, typer.Option(help="For people.")] = "",
     take_back: Annotated[bool, typer.Option("--take-back", help="It was a mistake, and is not signed yet.")] = False,
@@ -171,13 +173,13 @@ def revoke(
 
     That holds for all that comes from then on, whatever policy it names and however long it waited in its box.
     """
-    repository, kid = Repository(folder), options.fingerprint_digits(key)
+    repository, kid = Repository(folder), options.fingerprint_digits(*key)
     if take_back:
         _take_back(repository, kid)
         return
     with repository.turn():
         draft = repository.draft
-        _named(chain((draft,), repository.editions), kid)
+        _named(repository, chain((draft,), repository.editions), kid)
         one = Revocation(kid=kid, at=_utc(at) or options.utc_now(), reason=reason)
         repository.edit(revoked=(*draft.revoked, one))
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
@@ -186,17 +188,17 @@ def revoke(
 @app.command()
 def remove(
     folder: options.AuthorityFolder,
-    key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
+    key: options.Fingerprint,
 ) -> None:
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
-    repository, kid, now = Repository(folder), options.fingerprint_digits(key), options.utc_now()
+    repository, kid, now = Repository(folder), options.fingerprint_digits(*key), options.utc_now()
 
     def others(known: tuple[AnyListed, ...]) -> tuple[AnyListed, ...]:
         return tuple(one for one in known if one.key.kid.hex() != kid)
 
     with repository.turn():
         draft = repository.draft
-        for one in _named((draft,), kid):
+        for one in _named(repository, (draft,), kid):
             if not draft.over(one, now):
                 raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
         repository.edit(
@@ -221,7 +223,9 @@ def allow_picture(
 def rotate_root(
     folder: options.AuthorityFolder,
     add: Annotated[list[Path] | None, typer.Option(help="Public file of a new root key.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="Fingerprint of a root key that goes.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(help="Fingerprint of a root key that goes, in quotes or without blanks.")
+    ] = None,
     threshold: Annotated[int | None, typer.Option(help="How many must sign from then on.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Public file of another targets key.")] = None,
     online: Annotated[Path | None, typer.Option(help="Public file of another online key.")] = None,
@@ -285,7 +289,7 @@ def publish(
     key: options.KeyFile,
 ) -> None:
     """Put the repository's files on the broker as retained messages: all but models and past policies."""
-    from edge.mqtt import REFUSED, Acknowledged, Publication, Session, trust_topic
+    from edge.mqtt import NOT_AUTHORISED, REFUSED, Acknowledged, Publication, Session, trust_topic
     from edge.mqtt_client import MAX_PACKET_BYTES
 
     files = {name: data for name, data in Repository(folder).files().items() if not NOT_BY_BROKER.match(name)}
@@ -305,7 +309,8 @@ def publish(
             if isinstance(event, Acknowledged):
                 heard = time.monotonic()
                 if event.reason >= REFUSED:
-                    raise MqttPublicationRefused(f"{event.publication.topic}: reason code 0x{event.reason:02x}")
+                    kind = MqttNotAuthorised if event.reason == NOT_AUTHORISED else MqttPublicationRefused
+                    raise kind(f"{event.publication.topic}: reason code 0x{event.reason:02x}")
                 waiting -= 1
         if time.monotonic() - heard > PATIENCE_S:
             raise MqttPublicationRefused(f"the broker has acknowledged nothing for {PATIENCE_S:.0f} s")
@@ -342,11 +347,14 @@ def _warn(repository: Repository) -> None:
         typer.echo(line, err=True)
 
 
-def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
-    """What the first that names it says of the key of that fingerprint. AuthorityUnknown if none does."""
+def _named(repository: Repository, said: Iterable[Terms], kid: str) -> list[Listed]:
+    """What the first that names it says of the key of that fingerprint. AuthorityUnknown, AuthorityKeyOfRoot."""
     for terms in said:
         if found := [one for _, _, one in listed(terms) if one.key.kid.hex() == kid]:
             return found
+    for role, name in ROLES.items():
+        if kid in repository.root.signed.roles[role].keyids:
+            raise AuthorityKeyOfRoot(f"{fingerprint(bytes.fromhex(kid))} is of a {name} key, which only the root names")
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 

@@ -4,6 +4,7 @@ import datetime
 import os
 import sys
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,7 @@ from edge.errors import (
     OptionMissing,
     clean,
 )
-from edge.seal.keys import KeyType
+from edge.seal.keys import KID_BYTES, KeyType
 
 if TYPE_CHECKING:
     from edge.config import Broker
@@ -48,6 +49,9 @@ TrustState = Annotated[
 ]
 TRUST_STATE = Path("~/.local/state/sealane")
 
+Fingerprint = Annotated[
+    list[str], typer.Argument(help="Fingerprint of a lane, collector or recipient key, as it is shown.")
+]
 AuthorityFolder = Annotated[Path, typer.Argument(help="The authority's folder.")]
 SigningType = Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")]
 PassphraseFile = Annotated[
@@ -89,11 +93,13 @@ def utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def fingerprint_digits(text: str) -> str:
-    """A fingerprint as people copy it, without blanks. AuthorityUnknown if it is none."""
-    digits = "".join(text.split()).lower()
-    if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
+def fingerprint_digits(*parts: str) -> str:
+    """A fingerprint as people copy it, in one piece or several, without blanks. AuthorityUnknown if it is none."""
+    digits = "".join("".join(parts).split()).lower()
+    if set(digits) - set(hexdigits):
         raise AuthorityUnknown("a fingerprint is made of hex digits")
+    if len(digits) != 2 * KID_BYTES:
+        raise AuthorityUnknown(f"a fingerprint has {2 * KID_BYTES} hex digits, not {len(digits)}")
     return digits
 
 

@@ -547,6 +547,14 @@ class AuthorityKeyRevoked(AuthorityError):
     hint = "A revocation stands: make another key with `sealane keys` and add that one."
 
 
+class AuthorityKeyOfRoot(AuthorityError):
+    code = "AUTH-16"
+    hint = (
+        "A root key goes with `rotate-root --remove FINGERPRINT`; a targets or online key with `rotate-root --targets` "
+        "or `--online` and the public file of the one that follows it."
+    )
+
+
 class AuthorityBusy(AuthorityError):
     code = "AUTH-12"
     hint = "Another command is or was at work in the authority's folder: run this one again once that has ended."

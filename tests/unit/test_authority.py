@@ -28,6 +28,7 @@ from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
+    AuthorityKeyOfRoot,
     AuthorityKeyRevoked,
     AuthorityMissing,
     AuthorityNothingToSign,
@@ -39,6 +40,7 @@ from edge.errors import (
     KeyFileMissing,
     ManifestInvalid,
     ManifestMismatch,
+    MqttNotAuthorised,
     MqttPublicationRefused,
     OptionMissing,
     RequestInvalid,
@@ -194,6 +196,7 @@ class Broker:
     """A session of `edge.mqtt` that takes few publications at a time, and says `said` to who listens."""
 
     window, room = 8, 40
+    reason = 0
 
     def __init__(self, *said: Message) -> None:
         self.said: list[Event] = list(said)
@@ -217,7 +220,7 @@ class Broker:
         taken, self._queued = self._queued[: self.window], self._queued[self.window :]
         self.held |= {publication.topic: publication.payload for publication in taken}
         said, self.said = self.said, []
-        return [*said, *(Acknowledged(publication, 0) for publication in taken)]
+        return [*said, *(Acknowledged(publication, self.reason) for publication in taken)]
 
 
 def with_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, *words: object) -> None:
@@ -273,6 +276,17 @@ def test_a_broker_that_acknowledges_nothing_is_given_up(
         with_broker(monkeypatch, broker, "publish", folder)
 
 
+@pytest.mark.parametrize(("reason", "refusal"), [(0x87, MqttNotAuthorised), (0x97, MqttPublicationRefused)])
+def test_a_broker_that_refuses_a_publication_is_told_apart_by_why(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch, reason: int, refusal: type[Exception]
+) -> None:
+    broker = Broker()
+    broker.reason = reason
+    with pytest.raises(refusal, match=f"reason code 0x{reason:02x}") as refused:
+        with_broker(monkeypatch, broker, "publish", folder)
+    assert type(refused.value) is refusal
+
+
 def test_a_disk_that_takes_nothing_is_an_error_of_ours(folder: Path) -> None:
     (folder / f"draft.json.{os.getpid()}.part").mkdir()
     with pytest.raises(AuthorityUnusable, match=r"draft\.json"):
@@ -314,6 +328,31 @@ def test_one_lanes_junk_stands_in_no_other_lanes_way(
     broker = Broker(*(Message(topic(lane, "request"), data, retained=True) for lane, data in said))
     with_broker(monkeypatch, broker, "accept-requests", folder, "--listen-s", "0.05")
     assert new.public in [one.key for one in Repository(folder).draft.lanes["lane-2"].keys]
+
+
+@pytest.mark.parametrize("command", ["revoke", "remove"])
+def test_a_fingerprint_is_taken_as_it_is_shown(folder: Path, signed: Repository, command: str, tmp_path: Path) -> None:
+    key = recipient_key(name="owner").public.fingerprint
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--until", "2026-01-01")
+    assert key in authority(command, folder, *key.upper().split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "refusal"), [("48c1 9ada", "has 32 hex digits, not 8"), ("0" * 34, "not 34"), ("xy" * 16, "made of")]
+)
+def test_what_is_no_fingerprint_is_told_what_one_is(folder: Path, typed: str, refusal: str) -> None:
+    with pytest.raises(AuthorityUnknown, match=refusal):
+        authority("revoke", folder, typed)
+    with pytest.raises(AuthorityUnknown, match=refusal):
+        authority("rotate-root", folder, "--remove", typed)
+
+
+@pytest.mark.parametrize("name", ["root-1", "targets", "online"])
+def test_a_key_that_the_root_names_is_not_revoked_but_rotated(folder: Path, name: str) -> None:
+    key = load_public(folder / "keys" / f"{name}.pub", Purpose.SIGNING)
+    for command in ("revoke", "remove"):
+        with pytest.raises(AuthorityKeyOfRoot, match=f"a {name.removesuffix('-1')} key"):
+            authority(command, folder, key.fingerprint)
 
 
 def test_only_a_key_whose_time_is_over_is_taken_out(folder: Path) -> None:
