@@ -32,7 +32,7 @@ from edge.errors import (
     AuthorityKeyInUse,
     AuthorityKeyOfRoot,
     AuthorityKeyRevoked,
-    AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnknown,
     AuthorityUnusable,
     KeyFilePassphrase,
@@ -91,7 +91,7 @@ def init(
     """Make the keys and an empty repository, and the authority for TLS certificates."""
     options.one_passphrase_option(passphrase_file, no_passphrase)
     if threshold > root_keys:
-        raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
+        raise AuthorityThresholdUnreachable(f"a threshold of {threshold} with {root_keys} root keys")
     Repository.refuse_existing(folder)
     if any((folder / "keys").glob("*")):
         raise AuthorityExists(
@@ -226,7 +226,7 @@ def rotate_root(
     remove: Annotated[
         list[str] | None, typer.Option(help="Fingerprint of a root key that goes, in quotes or without blanks.")
     ] = None,
-    threshold: Annotated[int | None, typer.Option(help="How many must sign from then on.")] = None,
+    threshold: Annotated[int | None, typer.Option(min=1, help="How many must sign from then on.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Public file of another targets key.")] = None,
     online: Annotated[Path | None, typer.Option(help="Public file of another online key.")] = None,
 ) -> None:
@@ -274,9 +274,17 @@ def sign(
     with repository.turn():
         if repository.take_root():
             typer.echo(f"root {repository.root.signed.version} has all its signatures, and is published")
+        before, waited = repository.policy, repository.has_unsigned
         policy = repository.publish(targets, online, options.utc_now(), force=force)
         Enrolments(repository).reply_again()
-    typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
+    if policy == before:
+        files = ", files beside it are signed" if waited else ""
+        typer.echo(
+            f"policy {policy.version} stays as it is{files}; it holds until {repository.policy_until:%Y-%m-%d}, and is "
+            f"signed as the newest until {repository.fresh_until:%Y-%m-%d}"
+        )
+    else:
+        typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
     _warn(repository)
 
 
@@ -292,7 +300,8 @@ def publish(
     from edge.mqtt import NOT_AUTHORISED, REFUSED, Acknowledged, Publication, Session, trust_topic
     from edge.mqtt_client import MAX_PACKET_BYTES
 
-    files = {name: data for name, data in Repository(folder).files().items() if not NOT_BY_BROKER.match(name)}
+    repository = Repository(folder)
+    files = {name: data for name, data in repository.files().items() if not NOT_BY_BROKER.match(name)}
     for name, data in files.items():
         if len(data) > MAX_PACKET_BYTES - 1024:
             raise MqttPublicationRefused(f"{name} has {len(data)} bytes: let lanes fetch from a folder or http(s)")
@@ -316,6 +325,8 @@ def publish(
             raise MqttPublicationRefused(f"the broker has acknowledged nothing for {PATIENCE_S:.0f} s")
     session.close()
     typer.echo(f"{len(files)} files are on the broker")
+    if repository.has_unsigned:
+        typer.echo("what the draft changes is not among them: `sealane authority sign` before", err=True)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from central import options
 from central.enrolments import Enrolments
 from central.repository import Repository
 from edge import enrolment
-from edge.errors import AuthorityError, AuthorityUnknown, KeyFileMissing, RequestNotAsShown
+from edge.errors import AuthorityError, EpochMalformed, KeyFileMissing, RequestNotAsShown
 
 app = typer.Typer()
 
@@ -66,7 +66,7 @@ def accept_requests(
     ca: options.CaFile,
     certificate: options.CertificateFile,
     key: options.KeyFile,
-    listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
+    listen_s: Annotated[float, typer.Option(min=0, help="How long to listen.")] = 3.0,
 ) -> None:
     """Take up the requests of lanes that were told to rotate, if the key they have vouches for the new one."""
     from edge.mqtt import Message, Session, lane_filter
@@ -77,18 +77,22 @@ def accept_requests(
     )
     session.connect()
     session.subscribe([lane_filter("request")])
-    end = time.monotonic() + listen_s
+    end, heard = time.monotonic() + listen_s, False
     while (left_s := end - time.monotonic()) > 0:
         for event in session.wait(left_s):
             if isinstance(event, Message) and event.payload:
                 try:
                     asked = enrolments.take_up(event.payload, options.utc_now())
                 except AuthorityError as error:  # one lane's must not stand in the way of another's
+                    heard = True
                     typer.echo(f"{error}. {error.hint}", err=True)
                     continue
                 if asked is not None:
+                    heard = True
                     typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
     session.close()
+    if not heard:
+        typer.echo(f"in {listen_s:g} s no lane that was told to rotate has asked for a key")
 
 
 @app.command()
@@ -109,8 +113,11 @@ def renew(
     days: Annotated[int, typer.Option(min=0, max=36500, help="Renew what expires within this many days.")] = RENEW_DAYS,
 ) -> None:
     """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
+    lane: str | None = None
     for lane in Enrolments(Repository(folder)).renew(options.utc_now(), datetime.timedelta(days=days)):
         typer.echo(f"{lane}: a new certificate")
+    if lane is None:
+        typer.echo(f"no certificate to renew ends within {days} days")
 
 
 def _read(path: Path) -> bytes:
@@ -121,7 +128,7 @@ def _read(path: Path) -> bytes:
 
 
 def _epoch(text: str) -> str:
-    """An epoch in hex, as it is written everywhere. AuthorityUnknown if it is none."""
+    """An epoch in hex, as it is written everywhere. EpochMalformed if it is none."""
     if re.fullmatch("[0-9a-f]{16}", text.lower()) is None:
-        raise AuthorityUnknown("an epoch has 16 hex digits")
+        raise EpochMalformed("an epoch has 16 hex digits")
     return text.lower()

@@ -44,8 +44,10 @@ from edge.errors import (
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
+    AuthorityRootPending,
     AuthorityRootUnfit,
     AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnknown,
     AuthorityUnusable,
     PolicyMalformed,
@@ -120,11 +122,11 @@ class Repository:
     ) -> "Repository":
         """A new repository, its root signed by all of `roots`, of which any `threshold` will do later.
 
-        `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThreshold.
+        `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThresholdUnreachable.
         """
         cls.refuse_existing(directory)
         if not 1 <= threshold <= len(roots):
-            raise AuthorityThreshold(f"a threshold of {threshold} with {len(roots)} root keys")
+            raise AuthorityThresholdUnreachable(f"a threshold of {threshold} with {len(roots)} root keys")
         root = Root(version=1, expires=_in_days(now, ROOT_DAYS), consistent_snapshot=False)
         for signer in roots:
             root.add_key(tuf_key(signer.public), "root")
@@ -332,11 +334,11 @@ class Repository:
     ) -> None:
         """Draft a new root: root keys that come and go, another targets or online key.
 
-        It counts once enough old and enough new root keys have signed it. AuthorityUnknown, AuthorityThreshold;
-        AuthorityExists if one is pending: the signatures that it has would be lost.
+        It counts once enough old and enough new root keys have signed it. AuthorityUnknown,
+        AuthorityThresholdUnreachable; AuthorityRootPending if one is pending: the signatures that it has would be lost.
         """
         if self.pending_root is not None:
-            raise AuthorityExists(f"a new root is pending: have it signed, or remove {self._pending} to give it up")
+            raise AuthorityRootPending(f"a new root is pending in {self._pending}")
         root = self.root.signed
         for kid in remove:
             if kid not in root.roles["root"].keyids:
@@ -352,7 +354,7 @@ class Repository:
         role = root.roles["root"]
         role.threshold = threshold or role.threshold
         if not 1 <= role.threshold <= len(role.keyids):
-            raise AuthorityThreshold(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
+            raise AuthorityThresholdUnreachable(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
         root.version += 1
         root.expires = _in_days(now, ROOT_DAYS)
         write(self._pending, Metadata(root).to_bytes())

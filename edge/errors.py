@@ -495,12 +495,36 @@ class AuthorityRefuses(AuthorityError):
 
 class AuthorityThreshold(AuthorityError):
     code = "AUTH-04"
-    hint = "Sign with more root keys: `sealane authority sign --root-key FILE`, on as many machines as need be."
+    hint = (
+        "Sign with the keys that the root names, which `sealane authority status` shows: a new root with --root-key, "
+        "all else with --targets-key and --online-key."
+    )
+
+
+class AuthorityThresholdUnreachable(AuthorityError):
+    code = "AUTH-18"
+    hint = (
+        "As many root keys must be there as have to sign, and one at least: another --threshold, or more root keys, "
+        "`init --root-keys` or `rotate-root --add`."
+    )
+
+
+class AuthorityRootPending(AuthorityError):
+    code = "AUTH-19"
+    hint = (
+        "`sealane authority status` shows what it changes: have it signed, `sign --root-key FILE`, or remove "
+        "pending-root.json to give it up, with the signatures that it has."
+    )
 
 
 class AuthorityUnknown(AuthorityError):
     code = "AUTH-05"
     hint = "`sealane authority status` lists the names and fingerprints that there are."
+
+
+class EpochMalformed(AuthorityUnknown):
+    code = "AUTH-17"
+    hint = "The alarm (COL-06) names the epoch, and `sealane audit --json` shows those of each lane: 16 hex digits."
 
 
 class RequestInvalid(AuthorityError):

@@ -25,6 +25,7 @@ from edge import enrolment
 from edge.carrier import DirectoryCarrier
 from edge.errors import (
     AuthorityBusy,
+    AuthorityError,
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
@@ -223,10 +224,10 @@ class Broker:
         return [*said, *(Acknowledged(publication, self.reason) for publication in taken)]
 
 
-def with_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, *words: object) -> None:
+def with_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, *words: object) -> str:
     monkeypatch.setattr("edge.mqtt.Session", broker)
     monkeypatch.setattr("central.options.own_name", lambda certificate: "owner.central")
-    authority(*words, "--broker", "localhost:8883", "--ca", "ca.pem", "--certificate", "c.pem", "--key", "c.key")
+    return authority(*words, "--broker", "localhost:8883", "--ca", "ca.pem", "--certificate", "c.pem", "--key", "c.key")
 
 
 @pytest.fixture
@@ -240,6 +241,46 @@ def signed(folder: Path, tmp_path: Path) -> Repository:
         authority("add-lane", folder, request, "--fingerprint", fingerprint)
     authority("sign", folder)
     return Repository(folder)
+
+
+def test_whoever_publishes_before_signing_hears_what_is_missing(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "the draft" not in with_broker(monkeypatch, Broker(), "publish", folder)
+    authority("allow-picture", folder, "true")
+    assert "what the draft changes is not among them" in with_broker(monkeypatch, Broker(), "publish", folder)
+
+
+def test_signing_again_without_a_change_says_that_the_policy_stays(folder: Path, signed: Repository) -> None:
+    assert "policy 1 stays as it is; it holds until" in authority("sign", folder)
+    authority("renew", folder, "--days", "4000")
+    assert "policy 1 stays as it is, files beside it are signed" in authority("sign", folder)
+
+
+def test_nothing_to_renew_and_nobody_who_asks_are_said(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no certificate to renew ends within 60 days" in authority("renew", folder)
+    assert "lane-1" in authority("renew", folder, "--days", "4000")
+    shown = with_broker(monkeypatch, Broker(), "accept-requests", folder, "--listen-s", "0")
+    assert "no lane that was told to rotate has asked" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (("init", "NEW", "--root-keys", "2", "--threshold", "3"), "--root-keys"),
+        (("rotate-root", "FOLDER", "--threshold", "4"), "--threshold"),
+        (("announce-epoch", "FOLDER", "lane-1", "ab"), "COL-06"),
+    ],
+)
+def test_a_hint_is_of_what_was_refused(
+    folder: Path, signed: Repository, command: tuple[str, ...], hint: str, tmp_path: Path
+) -> None:
+    where = {"NEW": tmp_path / "new", "FOLDER": folder}
+    with pytest.raises(AuthorityError) as refused:
+        authority(*(where.get(word, word) for word in command))
+    assert hint in refused.value.hint
 
 
 def test_whatever_lanes_fetch_is_put_on_the_broker_however_many_they_are(
