@@ -73,10 +73,11 @@ NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
-Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: from now on if not given.")]
-Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: open if not given.")]
+At = datetime.datetime | None
+Since = Annotated[At, typer.Option(metavar=options.DAY, help="UTC; a new key: from now on if not given.")]
+Until = Annotated[At, typer.Option(metavar=options.DAY, help="UTC; a new key: open if not given.")]
 Open = Annotated[bool, typer.Option("--open", help="Without an end again.")]
-Note = Annotated[str | None, typer.Option(help="For people.")]
+Note = Annotated[str | None, options.FOR_PEOPLE]
 
 
 @app.command()
@@ -98,10 +99,10 @@ def init(
             f"{folder / 'keys'} holds keys, but {folder} no authority: if `init` was interrupted, they count nowhere. "
             "Move them away and run it again"
         )
-    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
-    (folder / "keys").mkdir(parents=True, exist_ok=True)
     made = {name: keys.make_signing_key(kind) for name in (TARGETS_KEY, ONLINE_KEY)}
     made |= {f"root-{number}": keys.make_signing_key(kind) for number in range(1, root_keys + 1)}
+    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
+    (folder / "keys").mkdir(parents=True, exist_ok=True)
     for name, key in made.items():
         keys.save(key, folder / "keys" / name, secret)
     roots = [FileSigner(key) for name, key in made.items() if name.startswith("root-")]
@@ -109,6 +110,10 @@ def init(
     Authority.open_or_make(folder / "tls")
     typer.echo(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
     typer.echo("Move each root key to a place of its own, off line, and leave none of them here.")
+    typer.echo(
+        f"{folder / 'tls' / 'ca.key'} is in clear: whoever has it can issue certificates and so connect to the broker, "
+        "but neither read nor sign records. Keep the folder accordingly."
+    )
     typer.echo("Next: add-recipient (two at least), add-collector, add-lane, sign.")
 
 
@@ -165,8 +170,10 @@ def shipped_model(folder: options.AuthorityFolder) -> None:
 def revoke(
     folder: options.AuthorityFolder,
     key: options.Fingerprint,
-    at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
-    reason: Annotated[str, typer.Option(help="For people.")] = "",
+    at: Annotated[
+        At, typer.Option(metavar=options.DAY, help="UTC; what was signed from then on counts not. Now if not given.")
+    ] = None,
+    reason: Annotated[str, options.FOR_PEOPLE] = "",
     take_back: Annotated[bool, typer.Option("--take-back", help="It was a mistake, and is not signed yet.")] = False,
 ) -> None:
     """Let a key count for nothing from some time on: a stolen box, a lost key.
@@ -264,6 +271,8 @@ def sign(
     if root_key:
         _sign_root(repository, secret, root_key, yes=yes)
         return
+    if not fresh:
+        repository.next_policy(options.utc_now(), force=force)  # nobody types a passphrase for what is refused
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
         repository.freshen(online, options.utc_now())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.errors import (
+    AuthorityInvalid,
     AuthorityUnconfirmed,
     AuthorityUnknown,
     ConfigInvalid,
@@ -54,6 +55,17 @@ Fingerprint = Annotated[
 ]
 AuthorityFolder = Annotated[Path, typer.Argument(help="The authority's folder.")]
 SigningType = Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")]
+
+
+def _printable(text: str | None) -> str | None:
+    if text is not None and not text.isprintable():
+        raise AuthorityInvalid("a text for people has control characters in it")
+    return text
+
+
+DAY = "YYYY-MM-DD[THH:MM:SS]"
+"""How a time is given: UTC, midnight if only the day is."""
+FOR_PEOPLE = typer.Option(help="For people.", callback=_printable)
 PassphraseFile = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="A file (mode 0600) whose first line is the passphrase, instead of asking."),

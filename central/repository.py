@@ -275,6 +275,25 @@ class Repository:
         """
         write(self._unsigned / name, content)
 
+    def next_policy(self, now: datetime.datetime, *, force: bool = False) -> Policy:
+        """What `publish` would sign; the newest if the draft says the same. AuthorityRefuses, AuthorityInvalid."""
+        before, draft = self.policy, self.draft
+        if not draft.recipients:
+            raise AuthorityInvalid("a policy needs recipients: `add-recipient` names those who may read")
+        if before is not None and _terms(before) == draft:
+            return before
+        version = 1 if before is None else before.version + 1
+        try:
+            policy = parse_policy(Policy.model_construct(**dict(draft), version=version, issued=now).to_json())
+        except PolicyMalformed as error:
+            raise AuthorityInvalid(error.what) from error
+        readers = len({key.kid for key in policy.readers_at(now)})
+        if not readers:
+            raise AuthorityInvalid("nobody could read: every recipient is revoked, over, or not yet valid")
+        if readers < LEAST_RECIPIENTS and not force:
+            raise AuthorityRefuses(f"the policy has {readers} reader; there must be {LEAST_RECIPIENTS}, one in escrow")
+        return policy
+
     @in_turn
     def publish(self, targets: Signer, online: Signer, now: datetime.datetime, *, force: bool = False) -> Policy:
         """Sign the draft as the next policy, all targets, and that this is the newest.
@@ -285,7 +304,7 @@ class Repository:
         for role, signer in (("targets", targets), ("snapshot", online)):
             if signer.public.kid.hex() not in self.root.signed.roles[role].keyids:
                 raise AuthorityThreshold(f"the key {signer.public.fingerprint} is not the one for {role}")
-        policy = self._next_policy(now, force)
+        policy = self.next_policy(now, force=force)
         edition = f"policy/{policy.version}"
         if policy != self.policy:
             write(self._targets / edition, policy.to_json())
@@ -410,24 +429,6 @@ class Repository:
 
     def _is_complete(self, root: Metadata[Root]) -> bool:
         return bool(root.signed.get_root_verification_result(self.root.signed, root.signed_bytes, root.signatures))
-
-    def _next_policy(self, now: datetime.datetime, force: bool) -> Policy:
-        before, draft = self.policy, self.draft
-        if not draft.recipients:
-            raise AuthorityInvalid("a policy needs recipients: `add-recipient` names those who may read")
-        if before is not None and _terms(before) == draft:
-            return before
-        version = 1 if before is None else before.version + 1
-        try:
-            policy = parse_policy(Policy.model_construct(**dict(draft), version=version, issued=now).to_json())
-        except PolicyMalformed as error:
-            raise AuthorityInvalid(error.what) from error
-        readers = len({key.kid for key in policy.readers_at(now)})
-        if not readers:
-            raise AuthorityInvalid("nobody could read: every recipient is revoked, over, or not yet valid")
-        if readers < LEAST_RECIPIENTS and not force:
-            raise AuthorityRefuses(f"the policy has {readers} reader; there must be {LEAST_RECIPIENTS}, one in escrow")
-        return policy
 
     def _sign(self, role: str, metadata: "Metadata[Any]", by: Signer) -> None:
         metadata.sign(_TufSigner(by))

@@ -33,12 +33,16 @@ from edge.errors import (
     AuthorityKeyRevoked,
     AuthorityMissing,
     AuthorityNothingToSign,
+    AuthorityRefuses,
     AuthorityRootUnfit,
     AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnconfirmed,
     AuthorityUnknown,
     AuthorityUnusable,
     KeyFileMissing,
+    KeyFilePassphrase,
+    KeyFileWrongKind,
     ManifestInvalid,
     ManifestMismatch,
     MqttNotAuthorised,
@@ -163,6 +167,51 @@ def test_an_init_that_was_interrupted_among_the_keys_says_what_to_do_and_goes_on
     (folder / "keys").rename(tmp_path / "away")
     authority("init", folder, "--no-passphrase")
     authority("status", folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (("--type", "x25519"), KeyFileWrongKind),
+        (("--root-keys", "2", "--threshold", "3"), AuthorityThresholdUnreachable),
+    ],
+)
+def test_an_init_that_can_only_be_refused_asks_for_no_passphrase(
+    tmp_path: Path, words: tuple[str, ...], refusal: type[Exception]
+) -> None:
+    with pytest.raises(refusal):
+        authority("init", tmp_path / "authority", *words)
+    assert not (tmp_path / "authority").exists()
+
+
+def test_a_policy_that_is_refused_is_refused_before_anybody_types_a_passphrase(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").chmod(0o600)
+    folder = tmp_path / "authority"
+    assert "ca.key is in clear" in authority("init", folder, "--passphrase-file", tmp_path / "secret")
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    authority("add-recipient", folder, tmp_path / "owner.pub")
+    with pytest.raises(AuthorityRefuses):
+        authority("sign", folder)
+    with pytest.raises(KeyFilePassphrase):
+        authority("sign", folder, "--force")
+
+
+def test_a_text_with_control_characters_is_in_no_draft(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    with pytest.raises(AuthorityInvalid, match="control characters"):
+        authority("add-recipient", folder, tmp_path / "owner.pub", "--note", "\x1b[2J")
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--note", "J\u00f6rg, 2nd floor")
+    with pytest.raises(AuthorityInvalid, match="control characters"):
+        authority("revoke", folder, recipient_key().public.fingerprint, "--reason", "lost\n")
+    assert Repository(folder).draft.revoked == ()
+
+
+def test_an_end_is_said_to_the_second_where_it_was_given_so(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    said = authority("add-recipient", folder, tmp_path / "owner.pub", "--since", "2026-01-01", "--until",
+                     "2099-11-28T10:22:15")  # fmt: skip
+    assert "from 2026-01-01, until 2099-11-28 10:22:15" in said
 
 
 def test_an_init_that_was_interrupted_later_has_made_no_authority(
