@@ -193,10 +193,7 @@ def revoke(
 
 
 @app.command()
-def remove(
-    folder: options.AuthorityFolder,
-    key: options.Fingerprint,
-) -> None:
+def remove(folder: options.AuthorityFolder, key: options.Fingerprint) -> None:
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
     repository, kid, now = Repository(folder), options.fingerprint_digits(*key), options.utc_now()
 
@@ -271,8 +268,8 @@ def sign(
     if root_key:
         _sign_root(repository, secret, root_key, yes=yes)
         return
-    if not fresh:
-        repository.next_policy(options.utc_now(), force=force)  # nobody types a passphrase for what is refused
+    if not fresh and repository.pending_root is None:  # nobody types a passphrase for what is refused
+        repository.next_policy(options.utc_now(), force=force)
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
         repository.freshen(online, options.utc_now())
@@ -335,7 +332,9 @@ def publish(
     session.close()
     typer.echo(f"{len(files)} files are on the broker")
     if repository.has_unsigned:
-        typer.echo("what the draft changes is not among them: `sealane authority sign` before", err=True)
+        typer.echo(
+            "what the draft changes is not among them: run `sealane authority sign`, and publish again", err=True
+        )
 
 
 @app.command()
@@ -374,7 +373,7 @@ def _named(repository: Repository, said: Iterable[Terms], kid: str) -> list[List
             return found
     for role, name in ROLES.items():
         if kid in repository.root.signed.roles[role].keyids:
-            raise AuthorityKeyOfRoot(f"{fingerprint(bytes.fromhex(kid))} is of a {name} key, which only the root names")
+            raise AuthorityKeyOfRoot(f"{fingerprint(bytes.fromhex(kid))} is a {name} key, which only a root takes away")
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 
@@ -410,9 +409,9 @@ def _put(
     before = next((one for one in known if one.key.kid == kid), None)
     changed = {name: value for name, value in given.items() if value is not None}
     one = (before or new).model_copy(update=changed | ({"until": None} if open_ended else {}))
-    if until is not None and one.until is not None and one.until <= now:
+    if (ends := _utc(until)) is not None and ends <= now:
         if before is None:
-            raise AuthorityInvalid(f"a new key that ended on {moment(one.until)} would never count")
+            raise AuthorityInvalid(f"a new key that ended on {moment(ends)} would never count")
     elif one.since is not None and one.until is not None and one.until <= one.since:
         raise AuthorityInvalid(f"it would end ({moment(one.until)}) before it begins ({moment(one.since)})")
     repository.edit(**{field: (*(other for other in known if other.key.kid != kid), one)})

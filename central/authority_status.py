@@ -61,7 +61,7 @@ def warnings(repository: Repository, now: datetime.datetime) -> Iterator[str]:
     """
     policy, until = repository.policy, repository.policy_until
     if until is not None and until < now + SOON:
-        yield (f"the policy itself ends on {until:%Y-%m-%d}: run `sealane authority sign` before, with the targets key")
+        yield f"the policy itself ends on {until:%Y-%m-%d}: run `sealane authority sign` before, with the targets key"
     if repository.root_until < now + SOON:
         yield (
             f"the root ends on {repository.root_until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
@@ -106,18 +106,14 @@ def _keys(signed: Terms, draft: Terms, now: datetime.datetime) -> Iterator[tuple
     for key in sorted(old | new, key=lambda key: (ROLE_ORDER.index(key[0]), key[2])):
         role, kid, _ = key
         (name, before), (renamed, after) = old.get(key) or new[key], new.get(key) or old[key]
-        yield (
-            role,
-            name,
-            kid,
-            [
-                *([] if key in old else [f"{DRAFT}new"]),
-                *_marked(said(ended, kid, before), said(ends, kid, after)),
-                *([] if renamed == name else [f"{DRAFT}note {renamed}"]),
-                *([f"{DRAFT}taken out"] if key not in new else []),
-                *([] if before.holds(now) else ["not now"]),
-            ],
-        )
+        told = [
+            *([] if key in old else [f"{DRAFT}new"]),
+            *_marked(said(ended, kid, before), said(ends, kid, after)),
+            *([] if renamed == name else [f"{DRAFT}note {renamed}"]),
+            *([] if key in new else [f"{DRAFT}taken out"]),
+            *([] if before.holds(now) else ["not now"]),
+        ]
+        yield role, name, kid, told
     known = {kid for _, kid, _ in old | new}
     for kid in ends.keys() - ended.keys() - known:
         yield "", "taken out", kid, [f"{DRAFT}revoked from {ends[kid]}"]

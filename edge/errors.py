@@ -501,22 +501,6 @@ class AuthorityThreshold(AuthorityError):
     )
 
 
-class AuthorityThresholdUnreachable(AuthorityError):
-    code = "AUTH-18"
-    hint = (
-        "As many root keys must be there as have to sign, and one at least: another --threshold, or more root keys, "
-        "`init --root-keys` or `rotate-root --add`."
-    )
-
-
-class AuthorityRootPending(AuthorityError):
-    code = "AUTH-19"
-    hint = (
-        "`sealane authority status` shows what it changes: have it signed, `sign --root-key FILE`, or remove "
-        "pending-root.json to give it up, with the signatures that it has."
-    )
-
-
 class AuthorityUnknown(AuthorityError):
     code = "AUTH-05"
     hint = "`sealane authority status` lists the names and fingerprints that there are."
@@ -571,14 +555,6 @@ class AuthorityKeyRevoked(AuthorityError):
     hint = "A revocation stands: make another key with `sealane keys` and add that one."
 
 
-class AuthorityKeyOfRoot(AuthorityError):
-    code = "AUTH-16"
-    hint = (
-        "A root key goes with `rotate-root --remove FINGERPRINT`; a targets or online key with `rotate-root --targets` "
-        "or `--online` and the public file of the one that follows it."
-    )
-
-
 class AuthorityBusy(AuthorityError):
     code = "AUTH-12"
     hint = "Another command is or was at work in the authority's folder: run this one again once that has ended."
@@ -594,6 +570,30 @@ class AuthorityRootUnfit(AuthorityError):
     hint = (
         "Bring pending-root.json again from where it was drafted, and with it the repository/metadata/*root.json of "
         "there; remove it to give that root up."
+    )
+
+
+class AuthorityKeyOfRoot(AuthorityError):
+    code = "AUTH-16"
+    hint = (
+        "A root key goes with `rotate-root --remove FINGERPRINT`; a targets or online key with `rotate-root --targets` "
+        "or `--online` and the public file of the one that follows it."
+    )
+
+
+class AuthorityThresholdUnreachable(AuthorityError):
+    code = "AUTH-18"
+    hint = (
+        "As many root keys must be there as have to sign, and one at least: another --threshold, or more root keys, "
+        "`init --root-keys` or `rotate-root --add`."
+    )
+
+
+class AuthorityRootPending(AuthorityError):
+    code = "AUTH-19"
+    hint = (
+        "`sealane authority status` shows what it changes: have it signed, `sign --root-key FILE`, or remove "
+        "pending-root.json to give it up, with the signatures that it has."
     )
 
 
