@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -19,26 +19,29 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from central import authority_lanes, options
+from central import authority_lanes, authority_status, options
+from central.authority_status import Listed, dates, listed, moment
 from central.certificates import Authority
 from central.enrolments import Enrolments
 from central.repository import PART, Repository, in_turn
-from central.roots import changes
+from central.roots import ROLES, changes
 from edge import manifest
 from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
+    AuthorityKeyOfRoot,
     AuthorityKeyRevoked,
-    AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnknown,
     AuthorityUnusable,
     KeyFilePassphrase,
+    MqttNotAuthorised,
     MqttPublicationRefused,
     TokenRefused,
     wrong_fields,
 )
-from edge.policy import Collector, LaneKey, ModelBundle, Recipient, Revocation, Terms
+from edge.policy import Collector, ModelBundle, Recipient, Revocation, Terms
 from edge.seal import custody, keys
 from edge.seal.keys import KeyType, Purpose, fingerprint
 from edge.seal.signer import FileSigner, Signer
@@ -63,20 +66,18 @@ app = typer.Typer(
 app.add_typer(authority_lanes.app)
 
 ONLINE_KEY, TARGETS_KEY = "online", "targets"
-SOON = datetime.timedelta(days=60)
-"""Before the policy or the root ends, `sign` and `status` say so."""
 PUBLISHED_AT_ONCE = 20
 PATIENCE_S = 60.0
 """With a broker that acknowledges nothing."""
 NOT_BY_BROKER = re.compile(r"targets/(models/|policy/[0-9])")
 
-Listed = Recipient | Collector | LaneKey
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
-Since = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: from now on if not given.")]
-Until = Annotated[datetime.datetime | None, typer.Option(help="UTC; a new key: open if not given.")]
+At = datetime.datetime | None
+Since = Annotated[At, typer.Option(metavar=options.DAY, help="UTC; a new key: from now on if not given.")]
+Until = Annotated[At, typer.Option(metavar=options.DAY, help="UTC; a new key: open if not given.")]
 Open = Annotated[bool, typer.Option("--open", help="Without an end again.")]
-Note = Annotated[str | None, typer.Option(help="For people.")]
+Note = Annotated[str | None, options.FOR_PEOPLE]
 
 
 @app.command()
@@ -91,17 +92,17 @@ def init(
     """Make the keys and an empty repository, and the authority for TLS certificates."""
     options.one_passphrase_option(passphrase_file, no_passphrase)
     if threshold > root_keys:
-        raise AuthorityThreshold(f"a threshold of {threshold} with {root_keys} root keys")
+        raise AuthorityThresholdUnreachable(f"a threshold of {threshold} with {root_keys} root keys")
     Repository.refuse_existing(folder)
     if any((folder / "keys").glob("*")):
         raise AuthorityExists(
             f"{folder / 'keys'} holds keys, but {folder} no authority: if `init` was interrupted, they count nowhere. "
             "Move them away and run it again"
         )
-    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
-    (folder / "keys").mkdir(parents=True, exist_ok=True)
     made = {name: keys.make_signing_key(kind) for name in (TARGETS_KEY, ONLINE_KEY)}
     made |= {f"root-{number}": keys.make_signing_key(kind) for number in range(1, root_keys + 1)}
+    secret = None if no_passphrase else options.passphrase(passphrase_file, folder / "keys", confirm=True)
+    (folder / "keys").mkdir(parents=True, exist_ok=True)
     for name, key in made.items():
         keys.save(key, folder / "keys" / name, secret)
     roots = [FileSigner(key) for name, key in made.items() if name.startswith("root-")]
@@ -109,6 +110,10 @@ def init(
     Authority.open_or_make(folder / "tls")
     typer.echo(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
     typer.echo("Move each root key to a place of its own, off line, and leave none of them here.")
+    typer.echo(
+        f"{folder / 'tls' / 'ca.key'} is in clear: whoever has it can issue certificates and so connect to the broker, "
+        "but neither read nor sign records. Keep the folder accordingly."
+    )
     typer.echo("Next: add-recipient (two at least), add-collector, add-lane, sign.")
 
 
@@ -164,41 +169,40 @@ def shipped_model(folder: options.AuthorityFolder) -> None:
 @app.command()
 def revoke(
     folder: options.AuthorityFolder,
-    key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
-    at: Annotated[datetime.datetime | None, typer.Option(help="UTC; what was signed from then on counts not.")] = None,
-    reason: Annotated[str, typer.Option(help="For people.")] = "",
+    key: options.Fingerprint,
+    at: Annotated[
+        At, typer.Option(metavar=options.DAY, help="UTC; what was signed from then on counts not. Now if not given.")
+    ] = None,
+    reason: Annotated[str, options.FOR_PEOPLE] = "",
     take_back: Annotated[bool, typer.Option("--take-back", help="It was a mistake, and is not signed yet.")] = False,
 ) -> None:
     """Let a key count for nothing from some time on: a stolen box, a lost key.
 
     That holds for all that comes from then on, whatever policy it names and however long it waited in its box.
     """
-    repository, kid = Repository(folder), options.fingerprint_digits(key)
+    repository, kid = Repository(folder), options.fingerprint_digits(*key)
     if take_back:
         _take_back(repository, kid)
         return
     with repository.turn():
         draft = repository.draft
-        _named(chain((draft,), repository.editions), kid)
+        _named(repository, chain((draft,), repository.editions), kid)
         one = Revocation(kid=kid, at=_utc(at) or options.utc_now(), reason=reason)
         repository.edit(revoked=(*draft.revoked, one))
     typer.echo(f"{fingerprint(bytes.fromhex(kid))} is revoked in the draft")
 
 
 @app.command()
-def remove(
-    folder: options.AuthorityFolder,
-    key: Annotated[str, typer.Argument(help="Fingerprint of a lane, collector or recipient key.")],
-) -> None:
+def remove(folder: options.AuthorityFolder, key: options.Fingerprint) -> None:
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
-    repository, kid, now = Repository(folder), options.fingerprint_digits(key), options.utc_now()
+    repository, kid, now = Repository(folder), options.fingerprint_digits(*key), options.utc_now()
 
     def others(known: tuple[AnyListed, ...]) -> tuple[AnyListed, ...]:
         return tuple(one for one in known if one.key.kid.hex() != kid)
 
     with repository.turn():
         draft = repository.draft
-        for one in _named((draft,), kid):
+        for one in _named(repository, (draft,), kid):
             if not draft.over(one, now):
                 raise AuthorityKeyInUse(f"{one.key.fingerprint} still counts")
         repository.edit(
@@ -223,8 +227,10 @@ def allow_picture(
 def rotate_root(
     folder: options.AuthorityFolder,
     add: Annotated[list[Path] | None, typer.Option(help="Public file of a new root key.")] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="Fingerprint of a root key that goes.")] = None,
-    threshold: Annotated[int | None, typer.Option(help="How many must sign from then on.")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(help="Fingerprint of a root key that goes, in quotes or without blanks.")
+    ] = None,
+    threshold: Annotated[int | None, typer.Option(min=1, help="How many must sign from then on.")] = None,
     targets: Annotated[Path | None, typer.Option(help="Public file of another targets key.")] = None,
     online: Annotated[Path | None, typer.Option(help="Public file of another online key.")] = None,
 ) -> None:
@@ -262,6 +268,8 @@ def sign(
     if root_key:
         _sign_root(repository, secret, root_key, yes=yes)
         return
+    if not fresh and repository.pending_root is None:  # nobody types a passphrase for what is refused
+        repository.next_policy(options.utc_now(), force=force)
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
         repository.freshen(online, options.utc_now())
@@ -272,9 +280,17 @@ def sign(
     with repository.turn():
         if repository.take_root():
             typer.echo(f"root {repository.root.signed.version} has all its signatures, and is published")
+        before, waited = repository.policy, repository.has_unsigned
         policy = repository.publish(targets, online, options.utc_now(), force=force)
         Enrolments(repository).reply_again()
-    typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
+    if policy == before:
+        files = ", files beside it are signed" if waited else ""
+        typer.echo(
+            f"policy {policy.version} stays as it is{files}; it holds until {repository.policy_until:%Y-%m-%d}, and is "
+            f"signed as the newest until {repository.fresh_until:%Y-%m-%d}"
+        )
+    else:
+        typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
     _warn(repository)
 
 
@@ -287,10 +303,11 @@ def publish(
     key: options.KeyFile,
 ) -> None:
     """Put the repository's files on the broker as retained messages: all but models and past policies."""
-    from edge.mqtt import REFUSED, Acknowledged, Publication, Session, trust_topic
+    from edge.mqtt import NOT_AUTHORISED, REFUSED, Acknowledged, Publication, Session, trust_topic
     from edge.mqtt_client import MAX_PACKET_BYTES
 
-    files = {name: data for name, data in Repository(folder).files().items() if not NOT_BY_BROKER.match(name)}
+    repository = Repository(folder)
+    files = {name: data for name, data in repository.files().items() if not NOT_BY_BROKER.match(name)}
     for name, data in files.items():
         if len(data) > MAX_PACKET_BYTES - 1024:
             raise MqttPublicationRefused(f"{name} has {len(data)} bytes: let lanes fetch from a folder or http(s)")
@@ -307,48 +324,24 @@ def publish(
             if isinstance(event, Acknowledged):
                 heard = time.monotonic()
                 if event.reason >= REFUSED:
-                    raise MqttPublicationRefused(f"{event.publication.topic}: reason code 0x{event.reason:02x}")
+                    kind = MqttNotAuthorised if event.reason == NOT_AUTHORISED else MqttPublicationRefused
+                    raise kind(f"{event.publication.topic}: reason code 0x{event.reason:02x}")
                 waiting -= 1
         if time.monotonic() - heard > PATIENCE_S:
             raise MqttPublicationRefused(f"the broker has acknowledged nothing for {PATIENCE_S:.0f} s")
     session.close()
     typer.echo(f"{len(files)} files are on the broker")
+    if repository.has_unsigned:
+        typer.echo(
+            "what the draft changes is not among them: run `sealane authority sign`, and publish again", err=True
+        )
 
 
 @app.command()
 def status(folder: options.AuthorityFolder) -> None:
     """Show what is in force, what the draft changes, and when something ends."""
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    repository, now, console = Repository(folder), options.utc_now(), Console(highlight=False)
-    policy, draft = repository.policy, repository.draft
-    root, pending = repository.root.signed, repository.pending_root
-    console.print(
-        f"root {root.version}: {len(root.roles['root'].keyids)} keys, {root.roles['root'].threshold} must sign, "
-        f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if pending is not None else "")
-    )
-    if pending is not None:
-        for line in changes(root, pending.signed):
-            console.print(f"  {line}")
-    if repository.fresh_until is not None:
-        console.print(f"fresh until {repository.fresh_until:%Y-%m-%d}: sign again before")
-    if policy is None:
-        console.print("no policy is signed yet")
-    else:
-        until = f", until {repository.policy_until:%Y-%m-%d}" if repository.policy_until is not None else ""
-        console.print(f"policy {policy.version} of {policy.issued:%Y-%m-%d}{until}")
-    table = Table("role", "name", Column("fingerprint", no_wrap=True), "", box=None)
-    for role, name in (("root", "root"), (TARGETS_KEY, "targets"), (ONLINE_KEY, "timestamp")):
-        for kid in root.roles[name].keyids:
-            table.add_row(role, "", fingerprint(bytes.fromhex(kid)))
-    for role, name, one in _listed(draft):
-        state = "revoked" if draft.revokes(one.key, now) else "" if one.holds(now) else "not now"
-        table.add_row(role, Text(name), one.key.fingerprint, ", ".join(filter(None, (*_dates(one), state))))
-    console.print(table)
-    if (folder / "draft.json").exists():
-        console.print("[yellow]the draft differs from the signed policy: `sealane authority sign`[/]")
+    repository = Repository(folder)
+    authority_status.show(repository, options.utc_now())
     _warn(repository)
 
 
@@ -369,40 +362,18 @@ def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path],
 
 
 def _warn(repository: Repository) -> None:
-    """Say what ends soon that the key which signs freshness can't prolong."""
-    soon = options.utc_now() + SOON
-    if repository.policy_until is not None and repository.policy_until < soon:
-        typer.echo(
-            f"the policy itself ends on {repository.policy_until:%Y-%m-%d}: run `sealane authority sign` before, with "
-            "the targets key",
-            err=True,
-        )
-    if repository.root_until < soon:
-        typer.echo(
-            f"the root ends on {repository.root_until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
-            "it signed with the root keys",
-            err=True,
-        )
+    for line in authority_status.warnings(repository, options.utc_now()):
+        typer.echo(line, err=True)
 
 
-def _dates(one: Listed) -> Iterator[str]:
-    for word, day in (("from", one.since), ("until", one.until)):
-        if day is not None:
-            yield f"{word} {day:%Y-%m-%d}"
-
-
-def _listed(draft: Terms) -> Iterator[tuple[str, str, Listed]]:
-    """Every key of the draft, with its role and a name for people."""
-    yield from (("recipient", one.note, one) for one in draft.recipients)
-    yield from (("collector", one.note, one) for one in draft.collectors)
-    yield from (("lane", name, one) for name, lane in draft.lanes.items() for one in lane.keys)
-
-
-def _named(said: Iterable[Terms], kid: str) -> list[Listed]:
-    """What the first that names it says of the key of that fingerprint. AuthorityUnknown if none does."""
+def _named(repository: Repository, said: Iterable[Terms], kid: str) -> list[Listed]:
+    """What the first that names it says of the key of that fingerprint. AuthorityUnknown, AuthorityKeyOfRoot."""
     for terms in said:
-        if found := [one for _, _, one in _listed(terms) if one.key.kid.hex() == kid]:
+        if found := [one for _, _, one in listed(terms) if one.key.kid.hex() == kid]:
             return found
+    for role, name in ROLES.items():
+        if kid in repository.root.signed.roles[role].keyids:
+            raise AuthorityKeyOfRoot(f"{fingerprint(bytes.fromhex(kid))} is a {name} key, which only a root takes away")
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 
 
@@ -424,19 +395,28 @@ def _put(
     repository: Repository, field: str, new: Recipient | Collector, since: Since, until: Until, open_ended: Open,
     note: Note,
 ) -> None:  # fmt: skip
-    """Put a key into that field of the draft; if it is there already, what isn't given stays. AuthorityKeyRevoked."""
+    """Put a key into that field of the draft; if it is there already, what isn't given stays.
+
+    AuthorityKeyRevoked; AuthorityInvalid if it would never count, unless it is there and ends.
+    """
     if open_ended and until is not None:
         raise typer.BadParameter("--until and --open contradict each other")
     known, kid = getattr(repository.draft, field), new.key.kid
-    if repository.draft.revokes(new.key, options.utc_now()):
+    now = options.utc_now()
+    if repository.draft.revokes(new.key, now):
         raise AuthorityKeyRevoked(f"the key {new.key.fingerprint} is revoked")
     given = {"since": _utc(since), "until": _utc(until), "note": note}
-    one = next((one for one in known if one.key.kid == kid), new)
+    before = next((one for one in known if one.key.kid == kid), None)
     changed = {name: value for name, value in given.items() if value is not None}
-    one = one.model_copy(update=changed | ({"until": None} if open_ended else {}))
+    one = (before or new).model_copy(update=changed | ({"until": None} if open_ended else {}))
+    if (ends := _utc(until)) is not None and ends <= now:
+        if before is None:
+            raise AuthorityInvalid(f"a new key that ended on {moment(ends)} would never count")
+    elif one.since is not None and one.until is not None and one.until <= one.since:
+        raise AuthorityInvalid(f"it would end ({moment(one.until)}) before it begins ({moment(one.since)})")
     repository.edit(**{field: (*(other for other in known if other.key.kid != kid), one)})
     said = f"{field.removesuffix('s')} {one.key.fingerprint} is in the draft"
-    typer.echo(", ".join((said, *_dates(one))))
+    typer.echo(", ".join((said, *(f"{word} {at}" for word, at in dates(one).items()))))
 
 
 class _Secret:

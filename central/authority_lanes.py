@@ -12,7 +12,7 @@ from central import options
 from central.enrolments import Enrolments
 from central.repository import Repository
 from edge import enrolment
-from edge.errors import AuthorityError, AuthorityUnknown, KeyFileMissing, RequestInvalid
+from edge.errors import AuthorityError, EpochMalformed, KeyFileMissing, RequestNotAsShown
 
 app = typer.Typer()
 
@@ -24,7 +24,7 @@ def add_lane(
     folder: options.AuthorityFolder,
     request: Annotated[Path, typer.Argument(help="The request that `sealane enrol` wrote.")],
     confirmed: Annotated[
-        str | None, typer.Option("--fingerprint", help="As the box showed it; asked for if not given.")
+        str | None, typer.Option("--fingerprint", help="As the box showed it, in quotes; asked for if not given.")
     ] = None,
     new_epoch: Annotated[
         str | None, typer.Option(help="Announce an epoch (16 hex digits) that begins without a link.")
@@ -40,11 +40,12 @@ def add_lane(
     data, epoch = _read(request), None if new_epoch is None else _epoch(new_epoch)
     asked = enrolment.parse(data)
     if confirmed is None and not enrolments.vouched(asked, now):
-        confirmed = typer.prompt(f"The fingerprint that {asked.lane} shows", err=True)
+        confirmed = options.typed(f"The fingerprint that {asked.lane} shows", "--fingerprint")
     shown = None if confirmed is None else options.fingerprint_digits(confirmed)
     with repository.turn():
         if shown != options.fingerprint_digits(asked.fingerprint) and not enrolments.vouched(asked, now):
-            raise RequestInvalid(f"this request of {asked.lane} has the fingerprint {asked.fingerprint}")
+            # never the right one: whoever is in a hurry would copy it, and nobody had asked the box
+            raise RequestNotAsShown(f"this request of {asked.lane} has another fingerprint than the one given")
         enrolments.enrol(asked, data, now, epoch)
         reply = enrolments.reply(asked.lane)
     typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
@@ -65,7 +66,7 @@ def accept_requests(
     ca: options.CaFile,
     certificate: options.CertificateFile,
     key: options.KeyFile,
-    listen_s: Annotated[float, typer.Option(help="How long to listen.")] = 3.0,
+    listen_s: Annotated[float, typer.Option(min=0, help="How long to listen.")] = 3.0,
 ) -> None:
     """Take up the requests of lanes that were told to rotate, if the key they have vouches for the new one."""
     from edge.mqtt import Message, Session, lane_filter
@@ -76,18 +77,22 @@ def accept_requests(
     )
     session.connect()
     session.subscribe([lane_filter("request")])
-    end = time.monotonic() + listen_s
+    end, heard = time.monotonic() + listen_s, False
     while (left_s := end - time.monotonic()) > 0:
         for event in session.wait(left_s):
             if isinstance(event, Message) and event.payload:
                 try:
                     asked = enrolments.take_up(event.payload, options.utc_now())
                 except AuthorityError as error:  # one lane's must not stand in the way of another's
+                    heard = True
                     typer.echo(f"{error}. {error.hint}", err=True)
                     continue
                 if asked is not None:
+                    heard = True
                     typer.echo(f"{asked.lane} will sign with {asked.signing_key.fingerprint}; sign the draft")
     session.close()
+    if not heard:
+        typer.echo(f"in {listen_s:g} s no lane that was told to rotate has asked for a key")
 
 
 @app.command()
@@ -108,8 +113,11 @@ def renew(
     days: Annotated[int, typer.Option(min=0, max=36500, help="Renew what expires within this many days.")] = RENEW_DAYS,
 ) -> None:
     """Issue new TLS certificates for lanes whose old ones end soon. `sign` publishes them; lanes fetch them."""
+    lane: str | None = None
     for lane in Enrolments(Repository(folder)).renew(options.utc_now(), datetime.timedelta(days=days)):
         typer.echo(f"{lane}: a new certificate")
+    if lane is None:
+        typer.echo(f"no certificate to renew ends within {days} days")
 
 
 def _read(path: Path) -> bytes:
@@ -120,7 +128,7 @@ def _read(path: Path) -> bytes:
 
 
 def _epoch(text: str) -> str:
-    """An epoch in hex, as it is written everywhere. AuthorityUnknown if it is none."""
+    """An epoch in hex, as it is written everywhere. EpochMalformed if it is none."""
     if re.fullmatch("[0-9a-f]{16}", text.lower()) is None:
-        raise AuthorityUnknown("an epoch has 16 hex digits")
+        raise EpochMalformed("an epoch has 16 hex digits")
     return text.lower()

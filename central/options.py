@@ -4,11 +4,13 @@ import datetime
 import os
 import sys
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.errors import (
+    AuthorityInvalid,
     AuthorityUnconfirmed,
     AuthorityUnknown,
     ConfigInvalid,
@@ -16,9 +18,10 @@ from edge.errors import (
     KeyFileMissing,
     KeyFilePassphrase,
     MqttFiles,
+    OptionMissing,
     clean,
 )
-from edge.seal.keys import KeyType
+from edge.seal.keys import KID_BYTES, KeyType
 
 if TYPE_CHECKING:
     from edge.config import Broker
@@ -47,8 +50,22 @@ TrustState = Annotated[
 ]
 TRUST_STATE = Path("~/.local/state/sealane")
 
+Fingerprint = Annotated[
+    list[str], typer.Argument(help="Fingerprint of a lane, collector or recipient key, as it is shown.")
+]
 AuthorityFolder = Annotated[Path, typer.Argument(help="The authority's folder.")]
 SigningType = Annotated[KeyType, typer.Option("--type", help="ed25519 or p256.")]
+
+
+def _printable(text: str | None) -> str | None:
+    if text is not None and not text.isprintable():
+        raise AuthorityInvalid("a text for people has control characters in it")
+    return text
+
+
+DAY = "YYYY-MM-DD[THH:MM:SS]"
+"""How a time is given: UTC, midnight if only the day is."""
+FOR_PEOPLE = typer.Option(help="For people.", callback=_printable)
 PassphraseFile = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="A file (mode 0600) whose first line is the passphrase, instead of asking."),
@@ -88,12 +105,22 @@ def utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def fingerprint_digits(text: str) -> str:
-    """A fingerprint as people copy it, without blanks. AuthorityUnknown if it is none."""
-    digits = "".join(text.split()).lower()
-    if not digits or len(digits) % 2 or set(digits) - set("0123456789abcdef"):
+def fingerprint_digits(*parts: str) -> str:
+    """A fingerprint as people copy it, in one piece or several, without blanks. AuthorityUnknown if it is none."""
+    digits = "".join("".join(parts).split()).lower()
+    if set(digits) - set(hexdigits):
         raise AuthorityUnknown("a fingerprint is made of hex digits")
+    if len(digits) != 2 * KID_BYTES:
+        raise AuthorityUnknown(f"a fingerprint has {2 * KID_BYTES} hex digits, not {len(digits)}")
     return digits
+
+
+def typed(question: str, option: str) -> str:
+    """What the person at the terminal says; OptionMissing without one, naming the option to give instead."""
+    if not sys.stdin.isatty():
+        raise OptionMissing(f"no terminal to ask: {question}; give {option}")
+    answer: str = typer.prompt(question, err=True)
+    return answer
 
 
 def confirm(question: str) -> None:

@@ -44,8 +44,10 @@ from edge.errors import (
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
+    AuthorityRootPending,
     AuthorityRootUnfit,
     AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnknown,
     AuthorityUnusable,
     PolicyMalformed,
@@ -120,11 +122,11 @@ class Repository:
     ) -> "Repository":
         """A new repository, its root signed by all of `roots`, of which any `threshold` will do later.
 
-        `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThreshold.
+        `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThresholdUnreachable.
         """
         cls.refuse_existing(directory)
         if not 1 <= threshold <= len(roots):
-            raise AuthorityThreshold(f"a threshold of {threshold} with {len(roots)} root keys")
+            raise AuthorityThresholdUnreachable(f"a threshold of {threshold} with {len(roots)} root keys")
         root = Root(version=1, expires=_in_days(now, ROOT_DAYS), consistent_snapshot=False)
         for signer in roots:
             root.add_key(tuf_key(signer.public), "root")
@@ -240,7 +242,12 @@ class Repository:
                 return Terms.model_validate_json(path.read_bytes())
             except ValidationError as error:
                 raise AuthorityUnusable(f"{path} is no draft: {wrong_fields(error)}") from error
-        return Terms() if self.policy is None else _terms(self.policy)
+        return self._signed_terms
+
+    @property
+    def has_unsigned(self) -> bool:
+        """Whether the draft says something else than the newest policy, or a file waits to be signed with it."""
+        return bool(_files(self._unsigned)) or self.draft != self._signed_terms
 
     @in_turn
     def edit(self, /, **changes: object) -> Terms:
@@ -268,6 +275,25 @@ class Repository:
         """
         write(self._unsigned / name, content)
 
+    def next_policy(self, now: datetime.datetime, *, force: bool = False) -> Policy:
+        """What `publish` would sign; the newest if the draft says the same. AuthorityRefuses, AuthorityInvalid."""
+        before, draft = self.policy, self.draft
+        if not draft.recipients:
+            raise AuthorityInvalid("a policy needs recipients: `add-recipient` names those who may read")
+        if before is not None and _terms(before) == draft:
+            return before
+        version = 1 if before is None else before.version + 1
+        try:
+            policy = parse_policy(Policy.model_construct(**dict(draft), version=version, issued=now).to_json())
+        except PolicyMalformed as error:
+            raise AuthorityInvalid(error.what) from error
+        readers = len({key.kid for key in policy.readers_at(now)})
+        if not readers:
+            raise AuthorityInvalid("nobody could read: every recipient is revoked, over, or not yet valid")
+        if readers < LEAST_RECIPIENTS and not force:
+            raise AuthorityRefuses(f"the policy has {readers} reader; there must be {LEAST_RECIPIENTS}, one in escrow")
+        return policy
+
     @in_turn
     def publish(self, targets: Signer, online: Signer, now: datetime.datetime, *, force: bool = False) -> Policy:
         """Sign the draft as the next policy, all targets, and that this is the newest.
@@ -278,7 +304,7 @@ class Repository:
         for role, signer in (("targets", targets), ("snapshot", online)):
             if signer.public.kid.hex() not in self.root.signed.roles[role].keyids:
                 raise AuthorityThreshold(f"the key {signer.public.fingerprint} is not the one for {role}")
-        policy = self._next_policy(now, force)
+        policy = self.next_policy(now, force=force)
         edition = f"policy/{policy.version}"
         if policy != self.policy:
             write(self._targets / edition, policy.to_json())
@@ -327,11 +353,11 @@ class Repository:
     ) -> None:
         """Draft a new root: root keys that come and go, another targets or online key.
 
-        It counts once enough old and enough new root keys have signed it. AuthorityUnknown, AuthorityThreshold;
-        AuthorityExists if one is pending: the signatures that it has would be lost.
+        It counts once enough old and enough new root keys have signed it. AuthorityUnknown,
+        AuthorityThresholdUnreachable; AuthorityRootPending if one is pending: the signatures that it has would be lost.
         """
         if self.pending_root is not None:
-            raise AuthorityExists(f"a new root is pending: have it signed, or remove {self._pending} to give it up")
+            raise AuthorityRootPending(f"a new root is pending in {self._pending}")
         root = self.root.signed
         for kid in remove:
             if kid not in root.roles["root"].keyids:
@@ -347,7 +373,7 @@ class Repository:
         role = root.roles["root"]
         role.threshold = threshold or role.threshold
         if not 1 <= role.threshold <= len(role.keyids):
-            raise AuthorityThreshold(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
+            raise AuthorityThresholdUnreachable(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
         root.version += 1
         root.expires = _in_days(now, ROOT_DAYS)
         write(self._pending, Metadata(root).to_bytes())
@@ -404,30 +430,17 @@ class Repository:
     def _is_complete(self, root: Metadata[Root]) -> bool:
         return bool(root.signed.get_root_verification_result(self.root.signed, root.signed_bytes, root.signatures))
 
-    def _next_policy(self, now: datetime.datetime, force: bool) -> Policy:
-        before, draft = self.policy, self.draft
-        if not draft.recipients:
-            raise AuthorityInvalid("a policy needs recipients: `add-recipient` names those who may read")
-        if before is not None and _terms(before) == draft:
-            return before
-        version = 1 if before is None else before.version + 1
-        try:
-            policy = parse_policy(Policy.model_construct(**dict(draft), version=version, issued=now).to_json())
-        except PolicyMalformed as error:
-            raise AuthorityInvalid(error.what) from error
-        readers = len({key.kid for key in policy.readers_at(now)})
-        if not readers:
-            raise AuthorityInvalid("nobody could read: every recipient is revoked, over, or not yet valid")
-        if readers < LEAST_RECIPIENTS and not force:
-            raise AuthorityRefuses(f"the policy has {readers} reader; there must be {LEAST_RECIPIENTS}, one in escrow")
-        return policy
-
     def _sign(self, role: str, metadata: "Metadata[Any]", by: Signer) -> None:
         metadata.sign(_TufSigner(by))
         result = self.root.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
         if not result:
             raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
         write(self._metadata / f"{role}.json", metadata.to_bytes())
+
+    @property
+    def _signed_terms(self) -> Terms:
+        policy = self.policy
+        return Terms() if policy is None else _terms(policy)
 
     @property
     def _signed(self) -> Mapping[str, TargetFile]:

@@ -495,7 +495,10 @@ class AuthorityRefuses(AuthorityError):
 
 class AuthorityThreshold(AuthorityError):
     code = "AUTH-04"
-    hint = "Sign with more root keys: `sealane authority sign --root-key FILE`, on as many machines as need be."
+    hint = (
+        "Sign with the keys that the root names, which `sealane authority status` shows: a new root with --root-key, "
+        "all else with --targets-key and --online-key."
+    )
 
 
 class AuthorityUnknown(AuthorityError):
@@ -503,14 +506,27 @@ class AuthorityUnknown(AuthorityError):
     hint = "`sealane authority status` lists the names and fingerprints that there are."
 
 
+class EpochMalformed(AuthorityUnknown):
+    code = "AUTH-17"
+    hint = "The alarm (COL-06) names the epoch, and `sealane audit --json` shows those of each lane: 16 hex digits."
+
+
 class RequestInvalid(AuthorityError):
     code = "AUTH-06"
     hint = "The request was altered on the way, or is of another kind: bring the file of `sealane enrol` again."
 
 
+class RequestNotAsShown(RequestInvalid):
+    code = "AUTH-15"
+    hint = (
+        "Ask the box for its fingerprint again, over the phone, and type what you hear. If it still differs, the "
+        "request was swapped on the way: enrol nothing, and have the file of the box brought another way."
+    )
+
+
 class AuthorityInvalid(AuthorityError):
     code = "AUTH-07"
-    hint = "Lanes would refuse that: change what is named above. The draft and what is published are as they were."
+    hint = "No policy should say that: change what is named above. The draft and what is published are as they were."
 
 
 class AuthorityKeyInUse(AuthorityError):
@@ -554,6 +570,30 @@ class AuthorityRootUnfit(AuthorityError):
     hint = (
         "Bring pending-root.json again from where it was drafted, and with it the repository/metadata/*root.json of "
         "there; remove it to give that root up."
+    )
+
+
+class AuthorityKeyOfRoot(AuthorityError):
+    code = "AUTH-16"
+    hint = (
+        "A root key goes with `rotate-root --remove FINGERPRINT`; a targets or online key with `rotate-root --targets` "
+        "or `--online` and the public file of the one that follows it."
+    )
+
+
+class AuthorityThresholdUnreachable(AuthorityError):
+    code = "AUTH-18"
+    hint = (
+        "As many root keys must be there as have to sign, and one at least: another --threshold, or more root keys, "
+        "`init --root-keys` or `rotate-root --add`."
+    )
+
+
+class AuthorityRootPending(AuthorityError):
+    code = "AUTH-19"
+    hint = (
+        "`sealane authority status` shows what it changes: have it signed, `sign --root-key FILE`, or remove "
+        "pending-root.json to give it up, with the signatures that it has."
     )
 
 

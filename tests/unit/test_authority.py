@@ -25,22 +25,31 @@ from edge import enrolment
 from edge.carrier import DirectoryCarrier
 from edge.errors import (
     AuthorityBusy,
+    AuthorityError,
     AuthorityExists,
     AuthorityInvalid,
     AuthorityKeyInUse,
+    AuthorityKeyOfRoot,
     AuthorityKeyRevoked,
     AuthorityMissing,
     AuthorityNothingToSign,
+    AuthorityRefuses,
     AuthorityRootUnfit,
     AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnconfirmed,
     AuthorityUnknown,
     AuthorityUnusable,
     KeyFileMissing,
+    KeyFilePassphrase,
+    KeyFileWrongKind,
     ManifestInvalid,
     ManifestMismatch,
+    MqttNotAuthorised,
     MqttPublicationRefused,
+    OptionMissing,
     RequestInvalid,
+    RequestNotAsShown,
 )
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
 from edge.policy import Terms
@@ -113,6 +122,20 @@ def test_a_lane_nobody_enrolled_has_neither_epoch_nor_key_to_change(folder: Path
         authority("rotate-lane", folder, "lane-9")
 
 
+def test_a_wrong_fingerprint_is_refused_without_the_right_one(folder: Path) -> None:
+    request, fingerprint = request_of("lane-1", folder)
+    with pytest.raises(RequestNotAsShown, match="another fingerprint") as refused:
+        authority("add-lane", folder, request, "--fingerprint", "00" * 16)
+    told = f"{refused.value} {refused.value.hint}"
+    assert not any(group in told for group in fingerprint.split())
+
+
+def test_without_a_terminal_the_fingerprint_is_an_option(folder: Path) -> None:
+    request, _ = request_of("lane-1", folder)
+    with pytest.raises(OptionMissing, match="--fingerprint"):
+        authority("add-lane", folder, request)
+
+
 def test_no_lane_is_called_as_the_owners_own_topic(folder: Path) -> None:
     request, fingerprint = request_of("trust", folder)
     with pytest.raises(RequestInvalid, match="no lane can be called trust"):
@@ -144,6 +167,51 @@ def test_an_init_that_was_interrupted_among_the_keys_says_what_to_do_and_goes_on
     (folder / "keys").rename(tmp_path / "away")
     authority("init", folder, "--no-passphrase")
     authority("status", folder)
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (("--type", "x25519"), KeyFileWrongKind),
+        (("--root-keys", "2", "--threshold", "3"), AuthorityThresholdUnreachable),
+    ],
+)
+def test_an_init_that_can_only_be_refused_asks_for_no_passphrase(
+    tmp_path: Path, words: tuple[str, ...], refusal: type[Exception]
+) -> None:
+    with pytest.raises(refusal):
+        authority("init", tmp_path / "authority", *words)
+    assert not (tmp_path / "authority").exists()
+
+
+def test_a_policy_that_is_refused_is_refused_before_anybody_types_a_passphrase(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").chmod(0o600)
+    folder = tmp_path / "authority"
+    assert "ca.key is in clear" in authority("init", folder, "--passphrase-file", tmp_path / "secret")
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    authority("add-recipient", folder, tmp_path / "owner.pub")
+    with pytest.raises(AuthorityRefuses):
+        authority("sign", folder)
+    with pytest.raises(KeyFilePassphrase):
+        authority("sign", folder, "--force")
+
+
+def test_a_text_with_control_characters_is_in_no_draft(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    with pytest.raises(AuthorityInvalid, match="control characters"):
+        authority("add-recipient", folder, tmp_path / "owner.pub", "--note", "\x1b[2J")
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--note", "J\u00f6rg, 2nd floor")
+    with pytest.raises(AuthorityInvalid, match="control characters"):
+        authority("revoke", folder, recipient_key().public.fingerprint, "--reason", "lost\n")
+    assert Repository(folder).draft.revoked == ()
+
+
+def test_an_end_is_said_to_the_second_where_it_was_given_so(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "owner.pub").write_text(recipient_key().public.pem())
+    said = authority("add-recipient", folder, tmp_path / "owner.pub", "--since", "2026-01-01", "--until",
+                     "2099-11-28T10:22:15")  # fmt: skip
+    assert "from 2026-01-01, until 2099-11-28 10:22:15" in said
 
 
 def test_an_init_that_was_interrupted_later_has_made_no_authority(
@@ -178,6 +246,7 @@ class Broker:
     """A session of `edge.mqtt` that takes few publications at a time, and says `said` to who listens."""
 
     window, room = 8, 40
+    reason = 0
 
     def __init__(self, *said: Message) -> None:
         self.said: list[Event] = list(said)
@@ -201,13 +270,13 @@ class Broker:
         taken, self._queued = self._queued[: self.window], self._queued[self.window :]
         self.held |= {publication.topic: publication.payload for publication in taken}
         said, self.said = self.said, []
-        return [*said, *(Acknowledged(publication, 0) for publication in taken)]
+        return [*said, *(Acknowledged(publication, self.reason) for publication in taken)]
 
 
-def with_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, *words: object) -> None:
+def with_broker(monkeypatch: pytest.MonkeyPatch, broker: Broker, *words: object) -> str:
     monkeypatch.setattr("edge.mqtt.Session", broker)
     monkeypatch.setattr("central.options.own_name", lambda certificate: "owner.central")
-    authority(*words, "--broker", "localhost:8883", "--ca", "ca.pem", "--certificate", "c.pem", "--key", "c.key")
+    return authority(*words, "--broker", "localhost:8883", "--ca", "ca.pem", "--certificate", "c.pem", "--key", "c.key")
 
 
 @pytest.fixture
@@ -221,6 +290,46 @@ def signed(folder: Path, tmp_path: Path) -> Repository:
         authority("add-lane", folder, request, "--fingerprint", fingerprint)
     authority("sign", folder)
     return Repository(folder)
+
+
+def test_whoever_publishes_before_signing_hears_what_is_missing(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "the draft" not in with_broker(monkeypatch, Broker(), "publish", folder)
+    authority("allow-picture", folder, "true")
+    assert "what the draft changes is not among them" in with_broker(monkeypatch, Broker(), "publish", folder)
+
+
+def test_signing_again_without_a_change_says_that_the_policy_stays(folder: Path, signed: Repository) -> None:
+    assert "policy 1 stays as it is; it holds until" in authority("sign", folder)
+    authority("renew", folder, "--days", "4000")
+    assert "policy 1 stays as it is, files beside it are signed" in authority("sign", folder)
+
+
+def test_nothing_to_renew_and_nobody_who_asks_are_said(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no certificate to renew ends within 60 days" in authority("renew", folder)
+    assert "lane-1" in authority("renew", folder, "--days", "4000")
+    shown = with_broker(monkeypatch, Broker(), "accept-requests", folder, "--listen-s", "0")
+    assert "no lane that was told to rotate has asked" in shown
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        (("init", "NEW", "--root-keys", "2", "--threshold", "3"), "--root-keys"),
+        (("rotate-root", "FOLDER", "--threshold", "4"), "--threshold"),
+        (("announce-epoch", "FOLDER", "lane-1", "ab"), "COL-06"),
+    ],
+)
+def test_a_hint_is_of_what_was_refused(
+    folder: Path, signed: Repository, command: tuple[str, ...], hint: str, tmp_path: Path
+) -> None:
+    where = {"NEW": tmp_path / "new", "FOLDER": folder}
+    with pytest.raises(AuthorityError) as refused:
+        authority(*(where.get(word, word) for word in command))
+    assert hint in refused.value.hint
 
 
 def test_whatever_lanes_fetch_is_put_on_the_broker_however_many_they_are(
@@ -255,6 +364,17 @@ def test_a_broker_that_acknowledges_nothing_is_given_up(
     broker.window = 0
     with pytest.raises(MqttPublicationRefused, match="acknowledged nothing"):
         with_broker(monkeypatch, broker, "publish", folder)
+
+
+@pytest.mark.parametrize(("reason", "refusal"), [(0x87, MqttNotAuthorised), (0x97, MqttPublicationRefused)])
+def test_a_broker_that_refuses_a_publication_is_told_apart_by_why(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch, reason: int, refusal: type[Exception]
+) -> None:
+    broker = Broker()
+    broker.reason = reason
+    with pytest.raises(refusal, match=f"reason code 0x{reason:02x}") as refused:
+        with_broker(monkeypatch, broker, "publish", folder)
+    assert type(refused.value) is refusal
 
 
 def test_a_disk_that_takes_nothing_is_an_error_of_ours(folder: Path) -> None:
@@ -298,6 +418,31 @@ def test_one_lanes_junk_stands_in_no_other_lanes_way(
     broker = Broker(*(Message(topic(lane, "request"), data, retained=True) for lane, data in said))
     with_broker(monkeypatch, broker, "accept-requests", folder, "--listen-s", "0.05")
     assert new.public in [one.key for one in Repository(folder).draft.lanes["lane-2"].keys]
+
+
+@pytest.mark.parametrize("command", ["revoke", "remove"])
+def test_a_fingerprint_is_taken_as_it_is_shown(folder: Path, signed: Repository, command: str, tmp_path: Path) -> None:
+    key = recipient_key(name="owner").public.fingerprint
+    authority("add-recipient", folder, tmp_path / "owner.pub", "--until", "2026-01-01")
+    assert key in authority(command, folder, *key.upper().split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "refusal"), [("48c1 9ada", "has 32 hex digits, not 8"), ("0" * 34, "not 34"), ("xy" * 16, "made of")]
+)
+def test_what_is_no_fingerprint_is_told_what_one_is(folder: Path, typed: str, refusal: str) -> None:
+    with pytest.raises(AuthorityUnknown, match=refusal):
+        authority("revoke", folder, typed)
+    with pytest.raises(AuthorityUnknown, match=refusal):
+        authority("rotate-root", folder, "--remove", typed)
+
+
+@pytest.mark.parametrize("name", ["root-1", "targets", "online"])
+def test_a_key_that_the_root_names_is_not_revoked_but_rotated(folder: Path, name: str) -> None:
+    key = load_public(folder / "keys" / f"{name}.pub", Purpose.SIGNING)
+    for command in ("revoke", "remove"):
+        with pytest.raises(AuthorityKeyOfRoot, match=f"a {name.removesuffix('-1')} key"):
+            authority(command, folder, key.fingerprint)
 
 
 def test_only_a_key_whose_time_is_over_is_taken_out(folder: Path) -> None:

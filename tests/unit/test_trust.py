@@ -20,8 +20,10 @@ from edge.errors import (
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
+    AuthorityRootPending,
     AuthorityRootUnfit,
     AuthorityThreshold,
+    AuthorityThresholdUnreachable,
     AuthorityUnknown,
     AuthorityUnusable,
     PolicyMalformed,
@@ -280,7 +282,7 @@ def test_a_key_that_is_no_root_key_is_told_and_signs_no_root(owner: Repository) 
 def test_a_pending_root_and_the_signatures_it_has_are_not_drafted_over(owner: Repository) -> None:
     owner.propose_root(NOW, add=[signer("root-4").public])
     owner.sign_root([ROOTS[0]])
-    with pytest.raises(AuthorityExists, match="a new root is pending"):
+    with pytest.raises(AuthorityRootPending, match="a new root is pending"):
         owner.propose_root(NOW, remove=[ROOTS[2].public.kid.hex()])
     assert owner.sign_root([ROOTS[1]]) is True
 
@@ -520,7 +522,7 @@ def test_a_repository_is_neither_overwritten_nor_invented(tmp_path: Path, owner:
         Repository.create(owner.directory, ROOTS, 2, TARGETS.public, ONLINE.public, NOW)
     with pytest.raises(AuthorityMissing):
         Repository(tmp_path / "none")
-    with pytest.raises(AuthorityThreshold):
+    with pytest.raises(AuthorityThresholdUnreachable):
         Repository.create(tmp_path / "new", ROOTS, 4, TARGETS.public, ONLINE.public, NOW)
     with pytest.raises(AuthorityUnknown):
         owner.propose_root(NOW, remove=["00" * 16])
