@@ -1,6 +1,7 @@
 """`sealane read`: plates in image files, for people or as JSON."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ def command(
     threads: Annotated[int, typer.Option(min=1, max=16, help="Threads for the networks.")] = 1,
 ) -> None:
     """Read the plates in images. Exit status 1 if an image could not be read; the others are."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it says of a damaged file, we say too
     from edge.__main__ import report
     from edge.reading.reader import PlateReader
 
@@ -73,7 +75,6 @@ def _load(path: Path) -> "NDArray[np.uint8]":
     import cv2
     import numpy as np
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it says of a damaged file, we say too
     if path.is_dir():
         raise ImageUnreadable(f"{clean(path)}: a folder without JPEG, PNG or WebP images")
     try:
