@@ -23,7 +23,8 @@ from central import authority_lanes, authority_status, options
 from central.authority_status import Listed, dates, listed, moment
 from central.certificates import Authority
 from central.enrolments import Enrolments
-from central.repository import PART, Repository, in_turn
+from central.folder import PART, in_turn
+from central.repository import Repository
 from central.roots import ROLES, changes
 from edge import manifest
 from edge.errors import (

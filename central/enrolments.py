@@ -14,7 +14,8 @@ from pathlib import Path
 from cryptography import x509
 
 from central.certificates import Authority
-from central.repository import PART, Repository, in_turn, write
+from central.folder import PART, in_turn, write
+from central.repository import Repository
 from edge import enrolment
 from edge.enrolment import Request
 from edge.errors import AuthorityUnknown, RequestInvalid

@@ -7,16 +7,11 @@ pending-root.json   a new root, to be signed; and once it is, to be carried back
 """
 
 import datetime
-import fcntl
-import functools
-import logging
 import os
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -35,8 +30,8 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 )
 from tuf.api.serialization import DeserializationError
 
+from central.folder import PART, Turn, in_turn, read, whole_files, write
 from central.roots import refuse_misnamed, tuf_key
-from edge import logs
 from edge.errors import (
     AuthorityBusy,
     AuthorityExists,
@@ -63,37 +58,7 @@ TARGETS_DAYS = 365
 FRESH_DAYS = 30
 """Timestamp and snapshot: how long the owner may be silent before lanes say so."""
 LEAST_RECIPIENTS = 2
-PART = ".part"
-"""What a file's name ends with until it is whole."""
-PATIENCE_S, SAID_AFTER_S = 60.0, 1.0
-"""How long a command waits for another one in the same folder, and when it says so."""
 EDITION = re.compile(r"policy/([1-9][0-9]*)")
-
-log = logging.getLogger(__name__)
-
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-class _Shared(Protocol):
-    """What has an authority's folder."""
-
-    def turn(self) -> AbstractContextManager[None]: ...
-
-
-S = TypeVar("S", bound=_Shared)
-
-
-def in_turn(change: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
-    """Let a function take the turn of what it is given first, as it writes what follows from what it reads."""
-
-    @functools.wraps(change)
-    def changed(shared: S, /, *given: P.args, **named: P.kwargs) -> T:
-        with shared.turn():
-            return change(shared, *given, **named)
-
-    return changed
 
 
 class Repository:
@@ -106,7 +71,7 @@ class Repository:
         self._targets = self.published / "targets"
         self._unsigned = directory / "unsigned"
         self._pending = directory / "pending-root.json"
-        self._has_turn = False
+        self.turn = Turn(directory)
         if not (self._metadata / "root.json").exists():
             raise AuthorityMissing(f"there is no authority in {directory}")
 
@@ -148,24 +113,6 @@ class Repository:
         """AuthorityExists if there is one in the folder already."""
         if (directory / "repository").exists():
             raise AuthorityExists(f"there is an authority in {directory}")
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A command's turn: no other one reads or writes in the folder what this one changes. One in another is one.
-
-        Never while a person types or a network answers. AuthorityBusy if another command's lasts PATIENCE_S.
-        """
-        if self._has_turn:
-            yield
-            return
-        folder = os.open(self.directory, os.O_RDONLY)
-        try:
-            self._wait_for(folder)
-            self._has_turn = True
-            yield
-        finally:
-            self._has_turn = False
-            os.close(folder)
 
     @property
     def root(self) -> Metadata[Root]:
@@ -226,7 +173,7 @@ class Repository:
         signed = self._signed
         for version in sorted((int(found[1]) for found in map(EDITION.fullmatch, signed) if found), reverse=True):
             name = f"policy/{version}"
-            data = _read(self._targets / name)
+            data = read(self._targets / name)
             try:
                 signed[name].verify_length_and_hashes(data)
             except LengthOrHashMismatchError as error:
@@ -247,7 +194,7 @@ class Repository:
     @property
     def has_unsigned(self) -> bool:
         """Whether the draft says something else than the newest policy, or a file waits to be signed with it."""
-        return bool(_files(self._unsigned)) or self.draft != self._signed_terms
+        return bool(whole_files(self._unsigned)) or self.draft != self._signed_terms
 
     @in_turn
     def edit(self, /, **changes: object) -> Terms:
@@ -308,8 +255,8 @@ class Repository:
         edition = f"policy/{policy.version}"
         if policy != self.policy:
             write(self._targets / edition, policy.to_json())
-        self.add_target(CURRENT_POLICY, _read(self._targets / edition))
-        files = _files(self._targets) | _files(self._unsigned)
+        self.add_target(CURRENT_POLICY, read(self._targets / edition))
+        files = whole_files(self._targets) | whole_files(self._unsigned)
         known = {*self._signed, edition}  # an edition that a failed attempt left behind was never signed
         found = {
             name: TargetFile.from_file(name, str(path))
@@ -318,7 +265,7 @@ class Repository:
         }
         signed = Targets(self._version("targets") + 1, expires=_in_days(now, TARGETS_DAYS), targets=found)
         self._sign("targets", Metadata(signed), targets)
-        for name, path in _files(self._unsigned).items():
+        for name, path in whole_files(self._unsigned).items():
             (self._targets / name).parent.mkdir(parents=True, exist_ok=True)
             path.replace(self._targets / name)
         self.freshen(online, now)
@@ -409,23 +356,8 @@ class Repository:
     @in_turn
     def files(self) -> Mapping[str, bytes]:
         """All that is carried, by name; the timestamp last, as the others must be there before it."""
-        files = sorted(_files(self.published).items(), key=lambda item: (item[0].endswith("timestamp.json"), item))
+        files = sorted(whole_files(self.published).items(), key=lambda item: (item[0].endswith("timestamp.json"), item))
         return {name: path.read_bytes() for name, path in files}
-
-    def _wait_for(self, folder: int) -> None:
-        began, said = time.monotonic(), False
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError as error:
-                waited_s = time.monotonic() - began
-                if waited_s > PATIENCE_S:
-                    raise AuthorityBusy(f"another command is at work in {self.directory}") from error
-                if waited_s > SAID_AFTER_S and not said:
-                    said = True
-                    logs.event(log, logging.WARNING, AuthorityBusy.code, "waiting for another command in this folder")
-            time.sleep(0.05)
 
     def _is_complete(self, root: Metadata[Root]) -> bool:
         return bool(root.signed.get_root_verification_result(self.root.signed, root.signed_bytes, root.signatures))
@@ -491,40 +423,10 @@ def _in_days(now: datetime.datetime, days: int) -> datetime.datetime:
     return now.replace(microsecond=0) + datetime.timedelta(days=days)
 
 
-def write(path: Path, content: bytes) -> None:
-    """Replace a file, whole or not at all, in a folder that is made if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
-        raise
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Whole files, by name."""
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != PART)
-    return {path.relative_to(folder).as_posix(): path for path in found}
-
-
-def _read(path: Path) -> bytes:
-    """AuthorityUnusable."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise AuthorityUnusable(f"cannot read {path}: {error.strerror}") from error
-
-
 def _opened(path: Path, role: str) -> "Metadata[Any]":
     """AuthorityUnusable."""
     try:
-        metadata: Metadata[Any] = Metadata.from_bytes(_read(path))
+        metadata: Metadata[Any] = Metadata.from_bytes(read(path))
     except DeserializationError as error:
         raise AuthorityUnusable(f"{path} is no metadata") from error
     if metadata.signed.type != role:

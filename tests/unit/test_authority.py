@@ -219,7 +219,7 @@ def test_an_init_that_was_interrupted_later_has_made_no_authority(
 ) -> None:
     folder = tmp_path / "authority"
     with monkeypatch.context() as patched:
-        patched.setattr("central.repository.os.fsync", full_disk(after=11))
+        patched.setattr("central.folder.os.fsync", full_disk(after=11))
         with pytest.raises(AuthorityUnusable):
             authority("init", folder, "--no-passphrase")
     with pytest.raises(AuthorityMissing):
@@ -552,8 +552,8 @@ def test_a_revocation_said_while_another_command_signs_is_in_the_draft_that_foll
 def test_a_command_that_waits_for_another_says_so_and_gives_up_in_the_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("central.repository.SAID_AFTER_S", 0.0)
-    monkeypatch.setattr("central.repository.PATIENCE_S", 0.2)
+    monkeypatch.setattr("central.folder.SAID_AFTER_S", 0.0)
+    monkeypatch.setattr("central.folder.PATIENCE_S", 0.2)
     with Repository(folder).turn(), pytest.raises(AuthorityBusy):
         authority("allow-picture", folder, "true")
     assert [record.getMessage() for record in caplog.records] == [
