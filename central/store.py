@@ -224,8 +224,10 @@ class Store:
         if fresh:
             self._judge_links(db, chain, fresh, now_ns, announced)
             db.execute(MESSAGES.insert(), [_row(envelope, now_ns) for envelope in fresh])
+            lowest = min(envelope.header.seq for envelope in fresh)
+            covered = _any(db, MESSAGES, of(MESSAGES, chain.lane, chain.epoch) & (MESSAGES.c.gap_last >= lowest))
             for envelope in fresh:
-                if self._contradicts_a_gap(db, chain, envelope):
+                if (covered or envelope.header.gap) and self._contradicts_a_gap(db, chain, envelope):
                     self._alarm(db, MessageForked, envelope, now_ns)
         if forks:
             led_to = self._led_to(db, chain, forks)
