@@ -275,7 +275,7 @@ def sign(
     if fresh:
         repository.freshen(online, options.utc_now())
         typer.echo(f"signed as fresh until {repository.fresh_until:%Y-%m-%d}")
-        _warn(repository)
+        _warn(authority_status.endings(repository, options.utc_now()))  # all that a machine of the online key may have
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
     with repository.turn():
@@ -292,7 +292,7 @@ def sign(
         )
     else:
         typer.echo(f"policy {policy.version} is signed; {repository.published} is what lanes and collectors fetch")
-    _warn(repository)
+    _warn_of_all(repository)
 
 
 @app.command()
@@ -343,7 +343,7 @@ def status(folder: options.AuthorityFolder) -> None:
     """Show what is in force, what the draft changes, and when something ends."""
     repository = Repository(folder)
     authority_status.show(repository, options.utc_now())
-    _warn(repository)
+    _warn_of_all(repository)
 
 
 def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path], *, yes: bool) -> None:
@@ -362,8 +362,13 @@ def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path],
         typer.echo("the new root needs more signatures; carry pending-root.json to the other keys")
 
 
-def _warn(repository: Repository) -> None:
-    for line in authority_status.warnings(repository, options.utc_now()):
+def _warn_of_all(repository: Repository) -> None:
+    now = options.utc_now()
+    _warn(chain(authority_status.endings(repository, now), authority_status.shortages(repository, now)))
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
         typer.echo(line, err=True)
 
 

@@ -41,11 +41,12 @@ def show(repository: Repository, now: datetime.datetime) -> None:
         console.print(f"policy {policy.version} of {policy.issued:%Y-%m-%d}{until}")
     signed, draft = policy or Terms(), repository.draft
     console.print(_coloured(_marked(_settings(signed), _settings(draft))))
-    table = Table("role", "name", Column("fingerprint (times are UTC)", no_wrap=True), box=None)
+    told = Column("fingerprint (times are UTC)", no_wrap=True)
+    table = Table(Column("role", no_wrap=True), Column("name", overflow="fold"), told, box=None)
     for role, kid in dict.fromkeys((ours, kid) for tufs, ours in ROLES.items() for kid in root.roles[tufs].keyids):
         table.add_row(role, "", fingerprint(bytes.fromhex(kid)))
-    for role, name, kid, said in _keys(signed, draft, now):
-        table.add_row(role, _coloured([name]), _coloured([fingerprint(bytes.fromhex(kid)), *said]))
+    for role, names, kid, said in _keys(signed, draft, now):
+        table.add_row(role, _coloured(names), _coloured([fingerprint(bytes.fromhex(kid)), *said]))
     for name in signed.lanes | draft.lanes:
         if said := [*_marked(*(_beside_keys(terms.lanes.get(name, NO_LANE)) for terms in (signed, draft)))]:
             table.add_row("lane", name, _coloured(said))
@@ -54,12 +55,9 @@ def show(repository: Repository, now: datetime.datetime) -> None:
         console.print("[yellow]the draft differs from what is signed, and counts after `sealane authority sign`[/]")
 
 
-def warnings(repository: Repository, now: datetime.datetime) -> Iterator[str]:
-    """What ends too soon, and the key which signs freshness can't prolong.
-
-    Readers and collectors must be enough until the policy itself ends: till then nothing else calls the owner.
-    """
-    policy, until = repository.policy, repository.policy_until
+def endings(repository: Repository, now: datetime.datetime) -> Iterator[str]:
+    """What ends soon, and the key which signs freshness can't prolong."""
+    until = repository.policy_until
     if until is not None and until < now + SOON:
         yield f"the policy itself ends on {until:%Y-%m-%d}: run `sealane authority sign` before, with the targets key"
     if repository.root_until < now + SOON:
@@ -67,6 +65,11 @@ def warnings(repository: Repository, now: datetime.datetime) -> Iterator[str]:
             f"the root ends on {repository.root_until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
             "it signed with the root keys"
         )
+
+
+def shortages(repository: Repository, now: datetime.datetime) -> Iterator[str]:
+    """Where readers or collectors are too few before the policy itself ends: till then nothing else calls the owner."""
+    policy, until = repository.policy, repository.policy_until
     if policy is not None and until is not None:
         yield from _shortages(f"the policy, which holds until {until:%Y-%m-%d},", policy, now, until)
     if repository.has_unsigned:
@@ -92,8 +95,8 @@ def moment(at: datetime.datetime) -> str:
     return f"{at:%Y-%m-%d}" if at.time() == datetime.time() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
-def _keys(signed: Terms, draft: Terms, now: datetime.datetime) -> Iterator[tuple[str, str, str, list[str]]]:
-    """Role, name, fingerprint of each key of the two, and what they say of it."""
+def _keys(signed: Terms, draft: Terms, now: datetime.datetime) -> Iterator[tuple[str, list[str], str, list[str]]]:
+    """Role, names, fingerprint of each key of the two, and what they say of it."""
     old, new = (
         {(role, one.key.kid.hex(), name if role == "lane" else ""): (name, one) for role, name, one in listed(terms)}
         for terms in (signed, draft)
@@ -109,14 +112,13 @@ def _keys(signed: Terms, draft: Terms, now: datetime.datetime) -> Iterator[tuple
         told = [
             *([] if key in old else [f"{DRAFT}new"]),
             *_marked(said(ended, kid, before), said(ends, kid, after)),
-            *([] if renamed == name else [f"{DRAFT}note {renamed}"]),
             *([] if key in new else [f"{DRAFT}taken out"]),
             *([] if before.holds(now) else ["not now"]),
         ]
-        yield role, name, kid, told
+        yield role, [name, *([] if renamed == name else [f"{DRAFT}{renamed}"])], kid, told
     known = {kid for _, kid, _ in old | new}
     for kid in ends.keys() - ended.keys() - known:
-        yield "", "taken out", kid, [f"{DRAFT}revoked from {ends[kid]}"]
+        yield "", ["taken out"], kid, [f"{DRAFT}revoked from {ends[kid]}"]
 
 
 def _revoked(terms: Terms) -> Mapping[str, str]:

@@ -36,20 +36,20 @@ class Turn:
         if self._held:
             yield
             return
-        folder = os.open(self._directory, os.O_RDONLY)
+        lock = os.open(self._directory / ".turn", os.O_RDWR | os.O_CREAT, 0o600)  # a network's folder locks no less
         try:
-            self._wait_for(folder)
+            self._wait_for(lock)
             self._held = True
             yield
         finally:
             self._held = False
-            os.close(folder)
+            os.close(lock)
 
-    def _wait_for(self, folder: int) -> None:
+    def _wait_for(self, lock: int) -> None:
         began, said = time.monotonic(), False
         while True:
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError as error:
                 waited_s = time.monotonic() - began

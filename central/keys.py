@@ -93,7 +93,7 @@ def tls(
 
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}", name) is None:
         raise typer.BadParameter("--name: up to 64 letters, digits, dots and dashes, as a lane's id or a host's name")
-    if not ca.exists():
+    if not (ca / "ca.pem").exists():
         typer.echo(f"a new authority is made in {ca}: nobody trusts it yet", err=True)
     authority = certificates.Authority.open_or_make(ca)
     key = certificates.make_key()

@@ -4,12 +4,14 @@ repository/   metadata/ and targets/: what is carried to lanes and collectors
 draft.json    the terms of the next policy
 unsigned/     files that become targets with it
 pending-root.json   a new root, to be signed; and once it is, to be carried back to where it was drafted
+.turn         held by the command that changes any of these
 """
 
 import datetime
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,8 @@ class Repository:
             return None
         if version > known + 1:
             raise AuthorityRootUnfit(f"root {version} is pending, and this folder is at root {known}")
+        if pending.signed.consistent_snapshot:
+            raise AuthorityRootUnfit("the pending root would have every file called by another name")
         refuse_misnamed(pending.signed)
         return pending
 
@@ -265,9 +269,6 @@ class Repository:
         }
         signed = Targets(self._version("targets") + 1, expires=_in_days(now, TARGETS_DAYS), targets=found)
         self._sign("targets", Metadata(signed), targets)
-        for name, path in whole_files(self._unsigned).items():
-            (self._targets / name).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(self._targets / name)
         self.freshen(online, now)
         (self.directory / "draft.json").unlink(missing_ok=True)
         return policy
@@ -277,6 +278,7 @@ class Repository:
         """Sign anew that what is published is the newest, for FRESH_DAYS. AuthorityNothingToSign."""
         if not self._version("targets"):
             raise AuthorityNothingToSign("no policy was published yet")
+        self._carry_what_is_signed()
         expires = _in_days(now, FRESH_DAYS)
         snapshot = Snapshot(
             self._version("snapshot") + 1,
@@ -358,6 +360,16 @@ class Repository:
         """All that is carried, by name; the timestamp last, as the others must be there before it."""
         files = sorted(whole_files(self.published).items(), key=lambda item: (item[0].endswith("timestamp.json"), item))
         return {name: path.read_bytes() for name, path in files}
+
+    def _carry_what_is_signed(self) -> None:
+        """Put the files that the newest targets metadata lists to what is carried; which may be another file system."""
+        signed = self._signed
+        for name, path in whole_files(self._unsigned).items():
+            content = read(path)
+            with suppress(KeyError, LengthOrHashMismatchError):
+                signed[name].verify_length_and_hashes(content)
+                write(self._targets / name, content)
+                path.unlink()
 
     def _is_complete(self, root: Metadata[Root]) -> bool:
         return bool(root.signed.get_root_verification_result(self.root.signed, root.signed_bytes, root.signatures))

@@ -52,10 +52,10 @@ from edge.errors import (
     RequestNotAsShown,
 )
 from edge.mqtt import MAX_PACKET_BYTES, Acknowledged, Event, Message, Publication, topic, trust_topic
-from edge.policy import Terms
+from edge.policy import Terms, parse_policy
 from edge.seal.keys import Purpose, load_private, load_public
 from edge.seal.signer import FileSigner
-from edge.trust import Trust
+from edge.trust import CURRENT_POLICY, Trust
 from tests.sealing import recipient_key, signing_key
 
 
@@ -564,7 +564,7 @@ def test_a_command_that_waits_for_another_says_so_and_gives_up_in_the_end(
 
 def has_turn(folder: Path) -> bool:
     """Whether a command has its turn."""
-    opened = os.open(folder, os.O_RDONLY)
+    opened = os.open(folder / ".turn", os.O_RDWR)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -837,3 +837,44 @@ def test_a_model_that_lanes_would_refuse_writes_nothing(
         authority("add-model", folder, bundle)
     assert set(tmp_path.rglob("*")) == before
     assert Repository(folder).draft.model is None
+
+
+def test_a_repository_on_another_file_system_is_signed_like_any(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def within_one(path: Path, target: Path) -> Path:
+        if path.is_relative_to(signed.published) != Path(target).is_relative_to(signed.published):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", within_one)
+    authority("allow-picture", folder, "true")
+    authority("sign", folder)
+    assert Repository(folder).policy == parse_policy((signed.published / "targets" / CURRENT_POLICY).read_bytes())
+
+
+def test_what_a_sign_that_broke_off_left_behind_is_carried_by_the_next_that_says_what_is_newest(
+    folder: Path, signed: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority("allow-picture", folder, "true")
+    with monkeypatch.context() as broken:
+        broken.setattr(Repository, "freshen", lambda *_: None)
+        authority("sign", folder)
+    authority("sign", folder, "--fresh")
+    carried = parse_policy((signed.published / "targets" / CURRENT_POLICY).read_bytes())
+    assert carried == Repository(folder).policy
+    assert carried.aim_picture
+    assert list((folder / "unsigned").rglob("*.*")) == []
+
+
+def test_a_pending_root_that_would_have_all_files_called_otherwise_is_no_next_root(
+    folder: Path, signed: Repository
+) -> None:
+    authority("rotate-root", folder)
+    pending = Repository(folder).root_to_sign()
+    pending.signed.consistent_snapshot = True
+    (folder / "pending-root.json").write_bytes(pending.to_bytes())
+    with pytest.raises(AuthorityRootUnfit, match="another name"):
+        authority("status", folder)

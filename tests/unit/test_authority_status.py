@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from central.authority_status import warnings
+from central.authority_status import shortages
 from central.repository import Repository
 from edge.errors import AuthorityInvalid
 from tests.sealing import recipient_key, signing_key
@@ -44,7 +44,7 @@ def below(shown: str, fingerprint: str) -> list[str]:
 
 
 def told(folder: Path) -> list[str]:
-    return list(warnings(Repository(folder), datetime.datetime.now(datetime.UTC)))
+    return list(shortages(Repository(folder), datetime.datetime.now(datetime.UTC)))
 
 
 def test_status_marks_as_draft_what_is_not_signed_and_nothing_once_it_is(site: Path) -> None:
@@ -152,6 +152,17 @@ def test_what_a_terminal_would_obey_in_a_note_is_shown_as_question_marks(site: P
     repository.edit(recipients=(one.model_copy(update={"note": "\x1b[2Jo\u00dfner\n"}), *others))
     shown = authority("status", site)
     assert "\x1b" not in shown
-    assert "draft: note ?[2Jo\u00dfner?" in shown
+    assert "draft: ?[2Jo\u00dfner?" in shown
     authority("sign", site)
     assert "?[2Jo\u00dfner?" in authority("status", site)
+
+
+@pytest.mark.parametrize("length", [60, 200])
+def test_a_long_note_takes_no_room_from_who_a_key_is_of(site: Path, length: int) -> None:
+    authority("add-recipient", site, site.parent / "owner.pub", "--note", "n" * length)
+    shown = authority("status", site)
+    for role, name in (("recipient", "escrow"), ("collector", "collector"), ("lane", "lane-1")):
+        of = signing_key if role != "recipient" else recipient_key
+        key = of().public if role == "lane" else of(name=name).public
+        assert any(line.split()[0] == role and key.fingerprint in line for line in shown.splitlines() if line.strip())
+    assert shown.count("n" * 10) >= length // 20
