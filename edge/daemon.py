@@ -254,7 +254,7 @@ class Daemon:
         killed in between may leave a fault to be told twice, but none untold, and no vehicle two records."""
         for change in changes:
             if isinstance(change, FaultChanged):
-                what = change.detail or str(change.fault)
+                what = change.detail if change.fault is FaultKind.LOST else str(change.fault)
                 self._books.fault(_source(change.fault, change.loop), what, active=change.active)
         if any(isinstance(change, Opened | Closed) for change in changes):
             self._note_loops()

@@ -53,6 +53,8 @@ MAX_QUEUED = 1000
 """Publications that wait for their turn."""
 MAX_HELD_BYTES = 20 << 20
 """Most that a broker may send before the connection's owner gets to see it: while it is still asked to subscribe."""
+RECEIVE_MAXIMUM = 64
+"""Publications of QoS 1 that a broker may have under way: a backlog that comes before its grant fits in the above."""
 MESSAGE_BYTES = 500
 """What a message takes beside its topic and payload, and more."""
 SUCCESS = 0x00
@@ -314,7 +316,7 @@ class Session:
     def _connect_properties(self) -> Properties:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._expiry_s
-        properties.ReceiveMaximum = 1000
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         return properties
 

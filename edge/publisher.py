@@ -158,7 +158,7 @@ class Publisher:
 
     @property
     def unconfirmed_s(self) -> int:
-        """For how long messages have waited and none was confirmed."""
+        """For how long messages have waited, as far as there was a connection, and none was confirmed."""
         since = self._status.waits_since
         return 0 if since is None else round(time.monotonic() - since)
 

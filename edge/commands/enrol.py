@@ -71,9 +71,10 @@ def _make_keys(settings: "LaneConfig", signing_file: Path, tls_file: Path, kind:
     from edge.seal import keys
     from edge.seal.signer import FileSigner
 
-    if not signing_file.exists():
+    made = not signing_file.exists()
+    if made:
         keys.save(keys.make_signing_key(kind), signing_file)
-    elif anew:
+    if anew and not (made and len(_signers(settings, signing_file)) == 1):
         if not isinstance(_signers(settings, signing_file)[-1], FileSigner):
             raise typer.BadParameter(f"{signing_file} names a key in a token: make another there, and name that one")
         make_later_key(settings.state.directory / TRUST_FOLDER, kind)

@@ -250,9 +250,8 @@ class _Epoch:
 
     def _unaccounted(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """The runs between two numbers that nothing is known of."""
-        for known in self.covered[bisect_left(self.covered, first, key=_LAST) :]:
-            if known[0] > last:
-                break
+        begin, end = bisect_left(self.covered, first, key=_LAST), bisect_right(self.covered, last, key=_FIRST)
+        for known in self.covered[begin:end]:
             if first < known[0]:
                 yield first, known[0] - 1
             first = known[1] + 1

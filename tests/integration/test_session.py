@@ -20,7 +20,8 @@ from edge.errors import (
     MqttTls,
     MqttUnreachable,
 )
-from edge.mqtt import Session
+from edge.mqtt import MAX_HELD_BYTES, MESSAGE_BYTES, RECEIVE_MAXIMUM, Session
+from edge.mqtt_client import MAX_PACKET_BYTES
 from tests.integration.lane_site import Site, free_port
 
 CONNACK = bytes.fromhex("20 03 00 00 00")
@@ -152,6 +153,10 @@ def test_a_broker_that_sends_but_never_grants_the_subscription_is_left(
         session.connect()
         with pytest.raises(MqttLost, match="more than can be taken in"):
             session.subscribe(["a"])
+
+
+def test_a_backlog_of_the_largest_messages_that_a_broker_may_send_before_its_grant_is_taken_in() -> None:
+    assert RECEIVE_MAXIMUM * (MAX_PACKET_BYTES + MESSAGE_BYTES) < MAX_HELD_BYTES
 
 
 def test_a_broker_that_reads_nothing_of_what_it_is_sent_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,7 +289,7 @@ def test_no_driver_may_be_told_to_wait_for_as_long_as_makes_its_stage_count_as_h
 
 
 def test_why_the_detector_does_not_answer_is_logged_and_its_code_is_the_fault(
-    daemon: Daemon, caplog: pytest.LogCaptureFixture
+    daemon: Daemon, kept: Kept, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine = PassageMachine(PassageSettings(), new_id=bytes)
     watcher = SimpleNamespace(trouble=LoopPortMissing("/dev/ttyX is not there"))
@@ -301,6 +301,7 @@ def test_why_the_detector_does_not_answer_is_logged_and_its_code_is_the_fault(
     assert daemon._health.state()["faults"] == {"loop": LoopPortMissing.code}
     daemon._apply(machine.on(LoopEvent(RESTORED, 0, 2)))
     assert daemon._health.state()["faults"] == {}
+    assert [dict(one.facts)["what"] for one in kept if isinstance(one, AuditRecord)] == [LoopPortMissing.code, ""]
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:

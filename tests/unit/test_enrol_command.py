@@ -226,6 +226,15 @@ def test_what_root_leaves_in_the_state_directory_is_the_services_and_nothing_tha
     assert {path.stat().st_uid for path in (elsewhere, elsewhere / "secret")} == {0}
 
 
+def test_a_new_key_is_new_though_the_named_one_is_gone_and_a_later_one_is_not(tmp_path: Path, box: Box) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    box.finish(owner.reply())
+    before = enrolment.parse(box.ask("--new-key")).signing_key
+    for name in ("signing", "signing.pub"):
+        (box.folder / name).unlink()
+    assert enrolment.parse(box.ask("--new-key")).signing_key != before
+
+
 def rotated(box: Box, owner: Owner) -> bytes:
     """What the lane asks for when it hears what the owner says now."""
     box.config.write_text(CONFIG.replace('"broker"', f'"{owner.repository.published}"'))
