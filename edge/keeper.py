@@ -211,6 +211,8 @@ class Keeper:
         for other in self._fetched():
             if other != folder:
                 self._forget_model(other)
+        for part in self._models.glob(f"*{PART}"):
+            shutil.rmtree(part, ignore_errors=True)
         self._trust.forget("models")  # they are kept in their folder
 
     def _forget_model(self, folder: Path) -> None:
@@ -219,7 +221,6 @@ class Keeper:
         with suppress(OSError):
             shutil.rmtree(part, ignore_errors=True)
             folder.rename(part)
-            shutil.rmtree(part)
 
     def _fetch(self, model: ModelBundle, folder: Path) -> None:
         part = folder.with_name(folder.name + PART)

@@ -160,6 +160,7 @@ def _instead_of(kept: Path, verified: Callable[[Path], "Trust"]) -> "Trust":
     from edge.errors import TrustUnkept
 
     trial = kept.with_name(kept.name + ".new")
+    shutil.rmtree(trial, ignore_errors=True)  # a kill may have left one
     try:
         verified(trial)
     finally:

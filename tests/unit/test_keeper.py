@@ -137,10 +137,12 @@ def test_models_that_a_kill_left_half_removed_are_fetched_again(
     name_model(owner, "m-2")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
-        keeper(tmp_path, owner).step(NOW)
+        with pytest.raises(OSError, match="killed"):
+            keeper(tmp_path, owner).step(NOW)
     name_model(owner, "m-1")
     folder = keeper(tmp_path, owner).step(NOW).model_folder
     assert folder == tmp_path / "trust" / "models" / "m-1"
+    assert [kept.name for kept in folder.parent.iterdir()] == ["m-1"]
     assert (folder / "manifest.json").read_bytes() == b"{}"
 
 
