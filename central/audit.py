@@ -190,9 +190,10 @@ class Audit:
             begun = {epoch: said.time_ns for epoch, said in openings.items() if not self._goes_on(said)}
             earliest = min((begun[epoch] for epoch in announced if epoch in begun), default=sys.maxsize)
             for epoch, time_ns in begun.items():
-                linked = openings[epoch].prev is not None
-                early_enough = min(begun.values()) if linked else sys.maxsize if epoch in announced else earliest
-                if time_ns > early_enough and UNLINKED not in (report := self._reports[lane, epoch]).found:
+                linked, report = openings[epoch].prev is not None, self._reports[lane, epoch]
+                if epoch in announced and not linked:
+                    continue
+                if time_ns > (min(begun.values()) if linked else earliest) and UNLINKED not in report.found:
                     report.problem(UNLINKED, 1)
 
     def _goes_on(self, opening: Header) -> bool:
