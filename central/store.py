@@ -290,14 +290,12 @@ class Store:
                 return True
             if over.gap_last == header.seq and over.gap_hash != envelope.digest:
                 return True
-        contradictions = []
-        if gap is not None:
-            kept = MESSAGES.c.kind.in_([str(kind) for kind in Kind if kind is not Kind.READ])
-            contradictions = [
-                kept & MESSAGES.c.seq.between(gap.first_seq, gap.last_seq),
-                (MESSAGES.c.seq == gap.last_seq) & (MESSAGES.c.digest != gap.last_hash),
-            ]
-        return any(_any(db, MESSAGES, here & one) for one in contradictions)
+        if gap is None:
+            return False
+        kept = MESSAGES.c.kind.in_([str(kind) for kind in Kind if kind is not Kind.READ])
+        covered = kept & MESSAGES.c.seq.between(gap.first_seq, gap.last_seq)
+        another = (MESSAGES.c.seq == gap.last_seq) & (MESSAGES.c.digest != gap.last_hash)
+        return _any(db, MESSAGES, here & covered) or _any(db, MESSAGES, here & another)
 
     def _advance(self, db: sa.Connection, head: Head) -> Head:
         """Walk on from `head` as far as the chain is unbroken, and keep where that ends."""
@@ -365,8 +363,8 @@ class Store:
             return seq == 0
         message = (MESSAGES.c.seq == seq) & (MESSAGES.c.digest == digest)
         gap = (MESSAGES.c.gap_last == seq) & (MESSAGES.c.gap_hash == digest)
-        here = sa.select(MESSAGES.c.seq).where(of(MESSAGES, head.lane, head.epoch)).limit(1)
-        return any(db.execute(here.where(end)).first() is not None for end in (message, gap))
+        here = of(MESSAGES, head.lane, head.epoch)
+        return _any(db, MESSAGES, here & message) or _any(db, MESSAGES, here & gap)
 
     def _alarm(
         self, db: sa.Connection, kind: type[SealaneError], envelope: Envelope, now_ns: int, led_to: bool = False
