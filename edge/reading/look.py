@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.reading.detector import Detector, iou
-from edge.reading.ocr import BEAM, Candidates, Characters, Ocr, beam_search
+from edge.reading.ocr import BEAM, Candidates, Characters, Ocr, beam_search, log_likelihood
 from edge.reading.rectify import rectify, to_grey
-from edge.reading.region import ranked
+from edge.reading.region import alike, ranked
 
 HOPELESS, SURE = 0.05, 0.8
 """Between these probabilities of its text a plate is looked at again: below, it hardly is one, and looks cost time."""
@@ -116,7 +116,16 @@ def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look
     flat = rectify(frame, quad, ocr.size, ocr.margin)
     seen = ocr.read(flat)
     regions = region_shares(seen.region_log_probs, seen.regions)
-    return Look(flat, seen, ranked(beam_search(seen.log_probs, seen.alphabet), regions), regions)
+    return Look(flat, seen, ranked(_possible(seen, regions), regions), regions)
+
+
+def _possible(seen: Characters, regions: dict[str, float]) -> Candidates:
+    """The most probable texts, best first, and what looks like one of them and fits an issuer's formats."""
+    texts = dict(beam_search(seen.log_probs, seen.alphabet))
+    more = list(dict.fromkeys(other for text in texts for other in alike(text, regions) if other not in texts))
+    if more:
+        texts |= zip(more, np.exp(log_likelihood(seen.log_probs, more, seen.alphabet)).tolist(), strict=True)
+    return list(texts.items())
 
 
 def _upright(quad: NDArray[np.float32]) -> bool:

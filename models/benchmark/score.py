@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge.reading.region import fold
 from models.benchmark.scenes import Box, Picture
-from models.train.evaluate import fold
 
 WIDE_PX = 40
 """Plates narrower than this are not expected to be found."""

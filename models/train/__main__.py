@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Annotated
 
@@ -236,6 +237,18 @@ def evaluate(
                   f"{scores.share(sum(read.folded for read in sure), max(len(sure), 1))} %")  # fmt: skip
     if misses:
         scores.sheet([read for read in reads if not read.folded], misses)
+
+
+@app.command()
+def syntax(plates: Plates = None) -> None:
+    """Count the training plates that fit their issuers' formats, and how often look-alikes decide it (10 s)."""
+    if plates is None:
+        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
+    from models.train import syntax as formats
+    from models.train.photos import training
+
+    rows = [(name, *map(str, astuple(fits))) for name, fits in formats.fits(training(plates)).items()]
+    _table("Formats", ["issuers", "plates", "fit", "only as they stand", "only with other look-alikes"], rows)
 
 
 @app.command()

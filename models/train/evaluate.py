@@ -16,14 +16,13 @@ from edge.reading.bundle import Model
 from edge.reading.detector import Detector
 from edge.reading.look import look, look_closer
 from edge.reading.ocr import Ocr, beam_search, character_confidence
+from edge.reading.region import fold
 from edge.reading.runtime import Network
 from models.train import views
 from models.train.photos import Photo
 from models.train.pool import Labelled, mounted
 from models.train.render import render_plate
 from models.train.sheet import tiled
-
-_FOLD = str.maketrans("OQI", "001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +60,6 @@ class Read(Seen):
     @property
     def region_right(self) -> bool:
         return self.region in self.photo.plate.regions
-
-
-def fold(text: str) -> str:
-    """Characters that many issuers don't tell apart made one."""
-    return text.translate(_FOLD)
 
 
 def read(ocr: Ocr, plate: Labelled, detector: Detector | None = None) -> Seen:

@@ -8,7 +8,8 @@ from itertools import pairwise
 from math import log10
 from pathlib import Path
 
-from models.train.evaluate import Read, fold, share, wilson
+from edge.reading.region import fold
+from models.train.evaluate import Read, share, wilson
 
 EDGES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.99, 0.999, 1.000001)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.reading.fuse import Vote
 from edge.reading.reader import FrameReading, PlateReader
-from models.train.evaluate import fold
+from edge.reading.region import fold
 from models.train.render import render_plate
 
 FRAMES_PER_S = 20

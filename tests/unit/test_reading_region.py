@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.reading.region import FORMATS, PREFERENCE, fitting, ranked
+from edge.reading.region import ALIKE_PREFERENCE, COMMON_US, FORMATS, PREFERENCE, alike, fitting, fold, ranked
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,11 @@ from edge.reading.region import FORMATS, PREFERENCE, fitting, ranked
         ("AB12CDE", "GB", "@@##@@@"),
         ("BRA2E19", "BR", "@@@#@##"),
         ("7ABC123", "US-CA", "#@@@###"),
+        ("7ABO123", "US-CA", None),  # the third letter is no O there
+        ("12345", "US-IA", "#####"),
+        ("A123BCD", "GB", "@###@@@"),
+        ("AP885QM", "FR", "@@###@@"),
+        ("AP885OM", "FR", None),
         ("GO2FAST", "US-CA", None),
         ("AB12CDE", "unknown", None),
         ("", "GB", None),
@@ -35,6 +40,35 @@ def test_a_text_that_fits_nothing_still_wins_when_it_is_clear() -> None:
     assert ranked([("GO2FAST", 0.9), ("G028ABC", 0.05)], {"US-NY": 1.0})[0][0] == "GO2FAST"
 
 
+def test_o_q_and_i_are_folded_and_nothing_else() -> None:
+    assert fold("OQI01B8") == "00101B8"
+
+
+@pytest.mark.parametrize(
+    ("text", "regions", "others"),
+    [
+        ("LI9TLC", {"GB": 0.9}, ["L19TLC"]),
+        ("AB12CDE", {"GB": 0.9}, []),  # fits as it stands
+        ("ABI2CDE", {"unknown": 0.9, "GB": 0.1}, ["AB12CDE"]),
+        ("ABI2CDE", {"unknown": 0.9, "GB": 0.01}, []),
+        ("AP885OM", {"FR": 0.6, "IT": 0.3}, ["AP885QM"]),
+        ("ABCIOO", {"US-OH": 0.5, "US-TX": 0.5}, ["ABC100"]),
+        ("GO2FAST", {"US-NY": 1.0}, []),
+        ("", {"GB": 1.0}, []),
+    ],
+)
+def test_texts_that_look_alike_and_fit_are_brought_up(text: str, regions: dict[str, float], others: list[str]) -> None:
+    assert alike(text, regions) == others
+
+
+def test_between_look_alikes_the_issuers_formats_count_for_more() -> None:
+    spoken = [("LI9TLC", 0.8), ("L19TLC", 0.1), ("LJ9TLC", 0.05)]
+    best = dict(ranked(spoken, {"GB": 1.0}))
+    assert best["L19TLC"] / best["LI9TLC"] == pytest.approx(ALIKE_PREFERENCE / 8)
+    assert (best["L19TLC"] + best["LI9TLC"]) / best["LJ9TLC"] == pytest.approx(PREFERENCE * 0.9 / 0.05)
+    assert dict(ranked(spoken, {"unknown": 1.0})) == pytest.approx(dict(spoken))
+
+
 def test_preferring_keeps_the_sum_of_probabilities() -> None:
     candidates = [("AB12CDE", 0.3), ("4B12CDE", 0.3), ("", 0.1)]
     assert sum(p for _, p in ranked(candidates, {"GB": 0.7})) == pytest.approx(0.7)
@@ -43,7 +77,7 @@ def test_preferring_keeps_the_sum_of_probabilities() -> None:
 
 
 def test_formats_are_letters_digits_and_literals_of_a_plates_length() -> None:
-    for region, patterns in FORMATS.items():
+    for region, patterns in (*FORMATS.items(), ("US", COMMON_US)):
         for pattern in patterns.split():
             assert 2 <= len(pattern) <= 10, region
-            assert set(pattern) <= set("@#0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"), region
+            assert set(pattern) <= set("@&#0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"), region

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from models.train import reliability
-from models.train.evaluate import Read, fold, share, table
+from models.train import reliability, syntax
+from models.train.evaluate import Read, share, table
 from models.train.photos import Photo
 from models.train.pool import Labelled
 
@@ -18,10 +18,6 @@ _PICTURE = np.zeros((4, 8, 3), np.uint8)
 def _read(truth: str, said: str, confidence: float = 0.9, region: str = "US-CA", name: str = "us_set") -> Read:
     photo = Photo(name, Labelled(_PICTURE, (0, 0, 8, 4), truth, frozenset({"US-CA"})), True)
     return Read(said, confidence, (confidence,) * len(said), region, 0.9, photo=photo)
-
-
-def test_o_q_and_i_are_folded_and_nothing_else() -> None:
-    assert fold("OQI01B8") == "00101B8"
 
 
 @pytest.mark.parametrize(
@@ -64,3 +60,14 @@ def test_the_reliability_diagram_is_well_formed(tmp_path: Path) -> None:
     circles = [e for e in ElementTree.parse(tmp_path / "r.svg").iter() if e.tag.endswith("circle")]
     assert len(circles) == len(curves["plates"]) + 1
     assert all(math.isfinite(float(circle.attrib["cy"])) for circle in circles)
+
+
+def test_plates_are_counted_that_fit_their_issuers_formats_and_that_would_with_other_look_alikes() -> None:
+    plates = [("US-CA", "7ABC123"), ("GB", "LA51KAB"), ("GB", "LA5IKAB"), ("GB", "X"), ("unknown", "1")]
+    photos = [
+        Photo("set", Labelled(_PICTURE, (0, 0, 8, 4), text, frozenset({issuer})), True) for issuer, text in plates
+    ]
+    assert syntax.fits(photos + photos) == {
+        "United States": syntax.Fits(plates=1, fit=1, only_so=1, only_otherwise=0),
+        "elsewhere": syntax.Fits(plates=3, fit=1, only_so=1, only_otherwise=1),
+    }

@@ -1,0 +1,41 @@
+"""How well the issuers' formats (edge/reading/region.py) know labelled plates, and what look-alikes in them tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+from edge.reading.region import FORMATS, LOOK_ALIKES, alike, fitting
+from models.train.photos import Photo
+
+_GROUP = {character: group for group in LOOK_ALIKES for character in group}
+
+
+@dataclass(slots=True)
+class Fits:
+    """Distinct plates of one group of issuers: how many there are; fit their issuer's formats; fit them, and would not
+    with another look-alike anywhere; don't fit them, and would with others."""
+
+    plates: int = 0
+    fit: int = 0
+    only_so: int = 0
+    only_otherwise: int = 0
+
+
+def fits(photos: Iterable[Photo]) -> dict[str, Fits]:
+    """Of the United States and elsewhere; plates of one known issuer with formats count."""
+    groups = {"United States": Fits(), "elsewhere": Fits()}
+    for text, regions in {(photo.plate.text or "", photo.plate.regions) for photo in photos}:
+        issuer, *others = regions or ("",)
+        if others or issuer not in FORMATS:
+            continue
+        mine = groups["United States" if issuer.startswith("US-") else "elsewhere"]
+        mine.plates += 1
+        if fitting(text, issuer):
+            mine.fit += 1
+            alternatives = ["".join(each) for each in product(*(_GROUP.get(c, c) for c in text))]
+            mine.only_so += len(alternatives) > 1 and sum(bool(fitting(each, issuer)) for each in alternatives) == 1
+        else:
+            mine.only_otherwise += bool(alike(text, {issuer: 1.0}))
+    return groups
