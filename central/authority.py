@@ -236,7 +236,7 @@ def rotate_root(
     online: Annotated[Path | None, typer.Option(help="Public file of another online key.")] = None,
 ) -> None:
     """Draft another set of keys. It counts once enough old and new root keys have signed: sign --root-key."""
-    Repository(folder).propose_root(
+    Repository(folder).roots.propose(
         options.utc_now(),
         add=[keys.load_public(path, Purpose.SIGNING) for path in add or []],
         remove=[options.fingerprint_digits(kid) for kid in remove or []],
@@ -269,7 +269,7 @@ def sign(
     if root_key:
         _sign_root(repository, secret, root_key, yes=yes)
         return
-    if not fresh and repository.pending_root is None:  # nobody types a passphrase for what is refused
+    if not fresh and repository.roots.pending is None:  # nobody types a passphrase for what is refused
         repository.next_policy(options.utc_now(), force=force)
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
@@ -279,8 +279,8 @@ def sign(
         return
     targets = secret.signer(targets_key or folder / "keys" / TARGETS_KEY)
     with repository.turn():
-        if repository.take_root():
-            typer.echo(f"root {repository.root.signed.version} has all its signatures, and is published")
+        if repository.roots.take():
+            typer.echo(f"root {repository.roots.current.signed.version} has all its signatures, and is published")
         before, waited = repository.policy, repository.has_unsigned
         policy = repository.publish(targets, online, options.utc_now(), force=force)
         Enrolments(repository).reply_again()
@@ -347,13 +347,13 @@ def status(folder: options.AuthorityFolder) -> None:
 
 
 def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path], *, yes: bool) -> None:
-    shown = repository.root_to_sign()
+    shown = repository.roots.to_sign()
     typer.echo(f"root {shown.signed.version} is pending:")
-    for line in changes(repository.root.signed, shown.signed):
+    for line in changes(repository.roots.current.signed, shown.signed):
         typer.echo(f"  {line}")
     if not yes:
         options.confirm(f"Sign root {shown.signed.version}?")
-    if repository.sign_root([secret.signer(path) for path in root_keys], shown=shown):
+    if repository.roots.sign([secret.signer(path) for path in root_keys], shown=shown):
         typer.echo(
             f"root {shown.signed.version} is published in {repository.published}. Was it drafted in another folder?"
         )
@@ -378,7 +378,7 @@ def _named(repository: Repository, said: Iterable[Terms], kid: str) -> list[List
         if found := [one for _, _, one in listed(terms) if one.key.kid.hex() == kid]:
             return found
     for role, name in ROLES.items():
-        if kid in repository.root.signed.roles[role].keyids:
+        if kid in repository.roots.current.signed.roles[role].keyids:
             raise AuthorityKeyOfRoot(f"{fingerprint(bytes.fromhex(kid))} is a {name} key, which only a root takes away")
     raise AuthorityUnknown(f"no key has the fingerprint {fingerprint(bytes.fromhex(kid))}")
 

@@ -24,7 +24,7 @@ Listed = Recipient | Collector | LaneKey
 def show(repository: Repository, now: datetime.datetime) -> None:
     """`sealane authority status`. What is not in force yet is marked, with a word and a colour."""
     console = Console(highlight=False)
-    root, pending, policy = repository.root.signed, repository.pending_root, repository.policy
+    root, pending, policy = repository.roots.current.signed, repository.roots.pending, repository.policy
     console.print(
         f"root {root.version}: {len(root.roles['root'].keyids)} keys, {root.roles['root'].threshold} must sign, "
         f"until {root.expires:%Y-%m-%d}" + (", a new one is pending" if pending is not None else "")
@@ -60,9 +60,9 @@ def endings(repository: Repository, now: datetime.datetime) -> Iterator[str]:
     until = repository.policy_until
     if until is not None and until < now + SOON:
         yield f"the policy itself ends on {until:%Y-%m-%d}: run `sealane authority sign` before, with the targets key"
-    if repository.root_until < now + SOON:
+    if repository.roots.until < now + SOON:
         yield (
-            f"the root ends on {repository.root_until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
+            f"the root ends on {repository.roots.until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
             "it signed with the root keys"
         )
 

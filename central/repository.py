@@ -10,52 +10,41 @@ pending-root.json   a new root, to be signed; and once it is, to be carried back
 import datetime
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from pydantic import ValidationError
-from securesystemslib.signer import Signature  # type: ignore[attr-defined]
-from securesystemslib.signer import Signer as SslibSigner  # type: ignore[attr-defined]
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
     MetaFile,
-    Root,
     Snapshot,
     TargetFile,
     Targets,
     Timestamp,
 )
-from tuf.api.serialization import DeserializationError
 
 from central.folder import PART, Turn, in_turn, read, whole_files, write
-from central.roots import refuse_misnamed, tuf_key
+from central.metadata import TufSigner, in_days, opened
+from central.roots import Roots, first_root
 from edge.errors import (
-    AuthorityBusy,
     AuthorityExists,
     AuthorityInvalid,
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
-    AuthorityRootPending,
-    AuthorityRootUnfit,
     AuthorityThreshold,
-    AuthorityThresholdUnreachable,
-    AuthorityUnknown,
     AuthorityUnusable,
     PolicyMalformed,
     wrong_fields,
 )
 from edge.policy import Policy, Terms, parse_policy
-from edge.seal.keys import PublicKey, fingerprint
+from edge.seal.keys import PublicKey
 from edge.seal.signer import Signer
 from edge.trust import CURRENT_POLICY
 
-ROOT_DAYS = 730
 TARGETS_DAYS = 365
 FRESH_DAYS = 30
 """Timestamp and snapshot: how long the owner may be silent before lanes say so."""
@@ -72,8 +61,8 @@ class Repository:
         self._metadata = self.published / "metadata"
         self._targets = self.published / "targets"
         self._unsigned = directory / "unsigned"
-        self._pending = directory / "pending-root.json"
         self.turn = Turn(directory)
+        self.roots = Roots(self._metadata, directory / "pending-root.json", self.turn)
         if not (self._metadata / "root.json").exists():
             raise AuthorityMissing(f"there is no authority in {directory}")
 
@@ -92,21 +81,10 @@ class Repository:
         `targets` signs policies, `online` only that they are fresh. AuthorityExists, AuthorityThresholdUnreachable.
         """
         cls.refuse_existing(directory)
-        if not 1 <= threshold <= len(roots):
-            raise AuthorityThresholdUnreachable(f"a threshold of {threshold} with {len(roots)} root keys")
-        root = Root(version=1, expires=_in_days(now, ROOT_DAYS), consistent_snapshot=False)
-        for signer in roots:
-            root.add_key(tuf_key(signer.public), "root")
-        root.roles["root"].threshold = threshold
-        root.add_key(tuf_key(targets), "targets")
-        root.add_key(tuf_key(online), "snapshot")
-        root.add_key(tuf_key(online), "timestamp")
-        metadata = Metadata(root)
-        for signer in roots:
-            metadata.sign(_TufSigner(signer), append=True)
+        root = first_root(roots, threshold, targets, online, now).to_bytes()
         part = directory / f"repository.{os.getpid()}{PART}"
         for name in ("1.root.json", "root.json"):
-            write(part / "metadata" / name, metadata.to_bytes())
+            write(part / "metadata" / name, root)
         part.rename(directory / "repository")
         return cls(directory)
 
@@ -115,46 +93,6 @@ class Repository:
         """AuthorityExists if there is one in the folder already."""
         if (directory / "repository").exists():
             raise AuthorityExists(f"there is an authority in {directory}")
-
-    @property
-    def root(self) -> Metadata[Root]:
-        return _opened(self._metadata / "root.json", "root")
-
-    @property
-    def root_bytes(self) -> bytes:
-        """What a lane starts from; it never changes for it."""
-        return (self._metadata / "1.root.json").read_bytes()
-
-    @property
-    def pending_root(self) -> Metadata[Root] | None:
-        """The next root, if one was drafted that is not published yet. AuthorityRootUnfit if it can't be the next."""
-        if not self._pending.exists():
-            return None
-        try:
-            pending: Metadata[Root] = _opened(self._pending, "root")
-        except AuthorityUnusable as error:
-            raise AuthorityRootUnfit(error.what) from error
-        version, known = pending.signed.version, self.root.signed.version
-        if version <= known:
-            return None
-        if version > known + 1:
-            raise AuthorityRootUnfit(f"root {version} is pending, and this folder is at root {known}")
-        if pending.signed.consistent_snapshot:
-            raise AuthorityRootUnfit("the pending root would have every file called by another name")
-        refuse_misnamed(pending.signed)
-        return pending
-
-    def root_to_sign(self) -> Metadata[Root]:
-        """The pending root. AuthorityNothingToSign without one."""
-        pending = self.pending_root
-        if pending is None:
-            raise AuthorityNothingToSign(f"no new root is pending after root {self.root.signed.version}")
-        return pending
-
-    @property
-    def root_until(self) -> datetime.datetime:
-        """When lanes begin to say so all the same, until enough root keys have signed a new root."""
-        return self.root.signed.expires
 
     @property
     def fresh_until(self) -> datetime.datetime | None:
@@ -253,7 +191,7 @@ class Repository:
         AuthorityThreshold if a key is not the root's choice; nothing is published then.
         """
         for role, signer in (("targets", targets), ("snapshot", online)):
-            if signer.public.kid.hex() not in self.root.signed.roles[role].keyids:
+            if signer.public.kid.hex() not in self.roots.current.signed.roles[role].keyids:
                 raise AuthorityThreshold(f"the key {signer.public.fingerprint} is not the one for {role}")
         policy = self.next_policy(now, force=force)
         edition = f"policy/{policy.version}"
@@ -267,7 +205,7 @@ class Repository:
             for name, path in files.items()
             if name in known or not EDITION.fullmatch(name)
         }
-        signed = Targets(self._version("targets") + 1, expires=_in_days(now, TARGETS_DAYS), targets=found)
+        signed = Targets(self._version("targets") + 1, expires=in_days(now, TARGETS_DAYS), targets=found)
         self._sign("targets", Metadata(signed), targets)
         self.freshen(online, now)
         (self.directory / "draft.json").unlink(missing_ok=True)
@@ -279,7 +217,7 @@ class Repository:
         if not self._version("targets"):
             raise AuthorityNothingToSign("no policy was published yet")
         self._carry_what_is_signed()
-        expires = _in_days(now, FRESH_DAYS)
+        expires = in_days(now, FRESH_DAYS)
         snapshot = Snapshot(
             self._version("snapshot") + 1,
             expires=expires,
@@ -288,72 +226,6 @@ class Repository:
         timestamp = Timestamp(self._version("timestamp") + 1, expires=expires, snapshot_meta=MetaFile(snapshot.version))
         self._sign("snapshot", Metadata(snapshot), online)
         self._sign("timestamp", Metadata(timestamp), online)
-
-    @in_turn
-    def propose_root(
-        self,
-        now: datetime.datetime,
-        *,
-        add: Iterable[PublicKey] = (),
-        remove: Iterable[str] = (),
-        threshold: int | None = None,
-        targets: PublicKey | None = None,
-        online: PublicKey | None = None,
-    ) -> None:
-        """Draft a new root: root keys that come and go, another targets or online key.
-
-        It counts once enough old and enough new root keys have signed it. AuthorityUnknown,
-        AuthorityThresholdUnreachable; AuthorityRootPending if one is pending: the signatures that it has would be lost.
-        """
-        if self.pending_root is not None:
-            raise AuthorityRootPending(f"a new root is pending in {self._pending}")
-        root = self.root.signed
-        for kid in remove:
-            if kid not in root.roles["root"].keyids:
-                raise AuthorityUnknown(f"no root key {fingerprint(bytes.fromhex(kid))}")
-            root.revoke_key(kid, "root")
-        for key in add:
-            root.add_key(tuf_key(key), "root")
-        for name, chosen in (("targets", targets), ("snapshot", online), ("timestamp", online)):
-            if chosen is not None:
-                for kid in list(root.roles[name].keyids):
-                    root.revoke_key(kid, name)
-                root.add_key(tuf_key(chosen), name)
-        role = root.roles["root"]
-        role.threshold = threshold or role.threshold
-        if not 1 <= role.threshold <= len(role.keyids):
-            raise AuthorityThresholdUnreachable(f"a threshold of {role.threshold} with {len(role.keyids)} root keys")
-        root.version += 1
-        root.expires = _in_days(now, ROOT_DAYS)
-        write(self._pending, Metadata(root).to_bytes())
-
-    @in_turn
-    def sign_root(self, signers: Iterable[Signer], *, shown: Metadata[Root] | None = None) -> bool:
-        """Add signatures to the pending root; True once it has enough and is published.
-
-        The file stays, for the folder where it was drafted. shown: what it must still say. AuthorityNothingToSign;
-        AuthorityThreshold for a key that neither the old nor the new root names; AuthorityBusy.
-        """
-        pending = self.root_to_sign()
-        if shown is not None and shown.signed != pending.signed:
-            raise AuthorityBusy(f"{self._pending} is not what was shown any more")
-        named = {kid for root in (self.root, pending) for kid in root.signed.roles["root"].keyids}
-        for signer in signers:
-            if signer.public.kid.hex() not in named:
-                raise AuthorityThreshold(f"the key {signer.public.fingerprint} is no root key, old or new")
-            pending.sign(_TufSigner(signer), append=True)
-        write(self._pending, pending.to_bytes())
-        if not self._is_complete(pending):
-            return False
-        for name in (f"{pending.signed.version}.root.json", "root.json"):
-            write(self._metadata / name, pending.to_bytes())
-        return True
-
-    @in_turn
-    def take_root(self) -> bool:
-        """Publish a pending root that was brought with enough signatures; False if there is none."""
-        pending = self.pending_root
-        return pending is not None and self._is_complete(pending) and self.sign_root(())
 
     @in_turn
     def files(self) -> Mapping[str, bytes]:
@@ -371,12 +243,9 @@ class Repository:
                 write(self._targets / name, content)
                 path.unlink()
 
-    def _is_complete(self, root: Metadata[Root]) -> bool:
-        return bool(root.signed.get_root_verification_result(self.root.signed, root.signed_bytes, root.signatures))
-
     def _sign(self, role: str, metadata: "Metadata[Any]", by: Signer) -> None:
-        metadata.sign(_TufSigner(by))
-        result = self.root.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+        metadata.sign(TufSigner(by))
+        result = self.roots.current.signed.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
         if not result:
             raise AuthorityThreshold(f"the key {by.public.fingerprint} is not the one for {role}")
         write(self._metadata / f"{role}.json", metadata.to_bytes())
@@ -403,44 +272,8 @@ class Repository:
 
     def _published(self, role: str) -> Any:
         path = self._metadata / f"{role}.json"
-        return _opened(path, role).signed if path.exists() else None
-
-
-class _TufSigner(SslibSigner):
-    """A signer of ours, as python-tuf asks for it."""
-
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
-
-    @property
-    def public_key(self) -> Any:
-        return tuf_key(self._signer.public)
-
-    @classmethod
-    def from_priv_key_uri(cls, *_: object) -> "_TufSigner":
-        raise NotImplementedError("sealane opens its own key files")
-
-    def sign(self, payload: bytes) -> Signature:
-        raw = self._signer.sign(payload)
-        if isinstance(self._signer.public.parts[0], ec.EllipticCurvePublicKey):  # TUF has ASN.1, COSE has not
-            raw = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
-        return Signature(self._signer.public.kid.hex(), raw.hex())
+        return opened(path, role).signed if path.exists() else None
 
 
 def _terms(policy: Policy) -> Terms:
     return Terms.model_validate({name: getattr(policy, name) for name in Terms.model_fields})
-
-
-def _in_days(now: datetime.datetime, days: int) -> datetime.datetime:
-    return now.replace(microsecond=0) + datetime.timedelta(days=days)
-
-
-def _opened(path: Path, role: str) -> "Metadata[Any]":
-    """AuthorityUnusable."""
-    try:
-        metadata: Metadata[Any] = Metadata.from_bytes(read(path))
-    except DeserializationError as error:
-        raise AuthorityUnusable(f"{path} is no metadata") from error
-    if metadata.signed.type != role:
-        raise AuthorityUnusable(f"{path} is metadata of another kind: {metadata.signed.type}")
-    return metadata

@@ -44,7 +44,7 @@ class Box:
         readers = tuple(Recipient(key=recipient_key(name=name).public) for name in ("owner", "escrow"))
         self.owner.edit(recipients=readers, lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),))})
         self.publish()
-        (root / "root.json").write_bytes(self.owner.root_bytes)
+        (root / "root.json").write_bytes(self.owner.roots.first_bytes)
         keys.save(signing_key(), root / "signing")
         make_tls_key(root / "tls.key")
         frames = root / "frames"

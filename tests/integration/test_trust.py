@@ -225,7 +225,7 @@ def box(owner: Owner) -> Box:
 @contextmanager
 def collecting(owner: Owner, folder: Path) -> Iterator[Collector]:
     """A collector that goes by the owner's policy."""
-    trust = Trust(folder / "collector-trust", owner.repository.root_bytes)
+    trust = Trust(folder / "collector-trust", owner.repository.roots.first_bytes)
     lane_keys = PolicyKeys(trust, DirectoryCarrier(owner.repository.published))
     site = owner.site
     stop, session = threading.Event(), site.session("collector.central", resume=True)

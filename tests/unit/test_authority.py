@@ -372,7 +372,7 @@ def test_a_root_that_ends_soon_is_told_by_whatever_runs_often(
 
     commands = ["status"], ["sign", "--fresh"], ["sign"]
     assert not any(told(*words) for words in commands)
-    soon = signed.root_until - datetime.timedelta(days=59)
+    soon = signed.roots.until - datetime.timedelta(days=59)
     monkeypatch.setattr("central.options.utc_now", lambda: soon)
     assert all(told(*words) for words in commands)
 
@@ -635,10 +635,10 @@ def test_a_root_is_signed_on_several_machines_time_and_again(folder: Path, tmp_p
         shutil.copy(path, other / "repository" / "metadata")
     assert "carry pending-root.json back" in sign_root(other, 2)
     shutil.copy(other / "pending-root.json", folder)
-    assert signed.root.signed.version == 2
+    assert signed.roots.current.signed.version == 2
     assert "root 3 has all its signatures" in authority("sign", folder)
     assert "root 3: 5 keys, 2 must sign" in authority("status", folder)
-    trust = Trust(tmp_path / "lane", signed.root_bytes)
+    trust = Trust(tmp_path / "lane", signed.roots.first_bytes)
     assert trust.refresh(DirectoryCarrier(signed.published), datetime.datetime.now(datetime.UTC))
 
 
@@ -662,10 +662,10 @@ def test_whoever_signs_a_root_is_shown_what_it_changes_and_asked(
     assert all(line in refused.output for line in told)
     monkeypatch.setattr("central.options.sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     assert CliRunner().invoke(app, sign, input="n\n").exit_code == 1
-    pending = Repository(folder).root_to_sign()
+    pending = Repository(folder).roots.to_sign()
     assert pending.signatures == {}
     assert CliRunner().invoke(app, sign, input="y\n").exit_code == 0
-    assert len(Repository(folder).root_to_sign().signatures) == 1
+    assert len(Repository(folder).roots.to_sign().signatures) == 1
     assert all(line in authority(*sign, "--yes") for line in told)
 
 
@@ -673,26 +673,26 @@ def test_a_root_that_is_not_the_one_that_was_shown_is_not_signed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority("rotate-root", folder)
-    shown = Repository(folder).root_to_sign()
+    shown = Repository(folder).roots.to_sign()
     (folder / "pending-root.json").unlink()
     authority("rotate-root", folder, "--threshold", "1")
     with pytest.raises(AuthorityBusy):
-        Repository(folder).sign_root(
+        Repository(folder).roots.sign(
             [FileSigner(load_private(folder / "keys" / "root-1", Purpose.SIGNING))], shown=shown
         )
-    assert Repository(folder).root_to_sign().signatures == {}
+    assert Repository(folder).roots.to_sign().signatures == {}
 
 
 def test_a_root_that_calls_a_key_by_another_ones_fingerprint_is_refused(folder: Path) -> None:
     authority("rotate-root", folder)
-    pending = Repository(folder).root_to_sign()
+    pending = Repository(folder).roots.to_sign()
     for name in ("online", "targets"):
         role = "targets" if name == "targets" else "timestamp"
         (kid,) = pending.signed.roles[role].keyids
         pending.signed.keys[kid].keyval["public"] = tuf_key(signing_key(name="thief").public).keyval["public"]
         (folder / "pending-root.json").write_bytes(pending.to_bytes())
         with pytest.raises(AuthorityRootUnfit, match="that is another one"):
-            Repository(folder).root_to_sign()
+            Repository(folder).roots.to_sign()
 
 
 def test_a_wrong_file_in_place_of_the_pending_root_is_told(folder: Path, signed: Repository) -> None:
@@ -854,7 +854,7 @@ def test_a_pending_root_that_would_have_all_files_called_otherwise_is_no_next_ro
     folder: Path, signed: Repository
 ) -> None:
     authority("rotate-root", folder)
-    pending = Repository(folder).root_to_sign()
+    pending = Repository(folder).roots.to_sign()
     pending.signed.consistent_snapshot = True
     (folder / "pending-root.json").write_bytes(pending.to_bytes())
     with pytest.raises(AuthorityRootUnfit, match="another name"):

@@ -54,7 +54,7 @@ def _now() -> datetime.datetime:
 
 
 def policy_keys(tmp_path: Path, owner: Repository) -> PolicyKeys:
-    return PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), DirectoryCarrier(owner.published))
+    return PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), DirectoryCarrier(owner.published))
 
 
 def test_a_folder_holds_one_or_more_keys_for_each_lane(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_only_who_asks_for_an_archive_takes_a_word_that_is_no_longer_fresh_and_i
     owner.freshen(FileSigner(signing_key(name="online")), _now() - LONG_AGO)
     with pytest.raises(TrustMissing):
         policy_keys(tmp_path, owner)
-    trust = Trust(tmp_path / "archive", owner.root_bytes)
+    trust = Trust(tmp_path / "archive", owner.roots.first_bytes)
     keys = PolicyKeys(trust, DirectoryCarrier(owner.published), archive=True)
     admit("lane-1", message().data, keys, NOW.utc_ns)
     ended = _now() - LONG_AGO + datetime.timedelta(days=30)
@@ -171,7 +171,7 @@ def test_who_audits_by_a_kept_word_is_told_of_which_day_it_is_and_what_source_di
     tmp_path: Path, owner: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("central.lanes.time.sleep", lambda _: None)
-    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    (tmp_path / "root.json").write_bytes(owner.roots.first_bytes)
     source, words = owner.published, ["--root", str(tmp_path / "root.json"), "--trust-state", str(tmp_path / "state")]
     Store(str(tmp_path / "store.sqlite")).add([message()], NOW.utc_ns)
     app = typer.Typer()
@@ -196,7 +196,7 @@ def test_an_archive_is_signed_by_the_owner_all_the_same(tmp_path: Path, owner: R
         targets.read_bytes().replace(b'"version": 1', b'"version": 2').replace(b'"version":1', b'"version":2')
     )
     with pytest.raises(TrustMissing):
-        PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), DirectoryCarrier(owner.published), archive=True)
+        PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), DirectoryCarrier(owner.published), archive=True)
 
 
 def test_a_lane_whose_clock_is_behind_the_owners_is_heard(tmp_path: Path, owner: Repository) -> None:
@@ -255,7 +255,7 @@ def test_messages_that_name_an_edition_nobody_has_do_not_keep_a_collector_asking
     clock = [0.0]
     monkeypatch.setattr("central.lanes.time.monotonic", lambda: clock[0])
     source = Dead(clock)
-    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), source)
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), source)
     assert source.asked == 1
     for version, times in ((99, 1), (99, 1), (1, 2), (1, 2)):  # a new edition, and an old one that was never asked for
         with pytest.raises(LaneForeign):
@@ -298,7 +298,7 @@ def test_who_judges_what_is_kept_asks_again_and_accuses_nobody_for_an_edition_th
 ) -> None:
     two_more(tmp_path, owner)
     monkeypatch.setattr("central.lanes.time.sleep", lambda _: None)
-    trust, source = Trust(tmp_path / "trust", owner.root_bytes), DirectoryCarrier(owner.published)
+    trust, source = Trust(tmp_path / "trust", owner.roots.first_bytes), DirectoryCarrier(owner.published)
     keys = PolicyKeys(trust, Halting(source, 3, [0.0]), patient=True)
     with pytest.raises(TrustUnreachable):
         admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
@@ -318,7 +318,7 @@ def test_a_slow_edition_gets_a_tenth_of_the_time_however_quick_a_refresh_is(
     clock = [0.0]
     monkeypatch.setattr("central.lanes.time.monotonic", lambda: clock[0])
     source = Halting(DirectoryCarrier(owner.published), 9, clock)
-    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), source)
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), source)
     for waited, fails in ((0, 8), (0, 8), (60, 8), (29, 8), (2, 7)):  # a refresh after 60 seconds takes no time
         clock[0] += waited
         assert keys.edition(2) is None
@@ -327,7 +327,7 @@ def test_a_slow_edition_gets_a_tenth_of_the_time_however_quick_a_refresh_is(
 
 def test_what_an_archive_said_is_nothing_that_others_go_by(tmp_path: Path, owner: Repository) -> None:
     owner.freshen(FileSigner(signing_key(name="online")), _now() - LONG_AGO)
-    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    (tmp_path / "root.json").write_bytes(owner.roots.first_bytes)
     options = None, str(owner.published), tmp_path / "root.json", tmp_path / "state"
     assert open_lane_keys(*options, archive=True).knows("lane-1")
     with pytest.raises(TrustMissing):
@@ -350,22 +350,22 @@ def test_a_lane_that_nobody_enrolled_makes_nobody_ask(
 
 def test_what_was_verified_once_counts_while_nobody_carries_it(tmp_path: Path, owner: Repository) -> None:
     policy_keys(tmp_path, owner)
-    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), RetainedCarrier())
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), RetainedCarrier())
     admit("lane-1", message().data, keys, NOW.utc_ns)
     for _ in range(2):
         owner.edit(aim_picture=not owner.draft.aim_picture)
         sign(owner)
     policy_keys(tmp_path, owner)
-    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), RetainedCarrier())
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), RetainedCarrier())
     admit("lane-1", message(version=1).data, keys, NOW.utc_ns)
     with pytest.raises(LaneForeign):  # nobody here ever had that edition: refused, and sent again by the lane
         admit("lane-1", message(version=2).data, keys, NOW.utc_ns)
     with pytest.raises(TrustMissing):
-        PolicyKeys(Trust(tmp_path / "fresh", owner.root_bytes), RetainedCarrier())
+        PolicyKeys(Trust(tmp_path / "fresh", owner.roots.first_bytes), RetainedCarrier())
 
 
 def test_a_program_is_told_one_way_or_the_other(tmp_path: Path, owner: Repository) -> None:
-    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    (tmp_path / "root.json").write_bytes(owner.roots.first_bytes)
     source = str(owner.published)
     opened = open_lane_keys(None, source, tmp_path / "root.json", tmp_path / "state")
     assert isinstance(opened, PolicyKeys)

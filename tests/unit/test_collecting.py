@@ -151,7 +151,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Repository, *m
     monkeypatch.setattr("central.collector.logs.setup", lambda _: None)
     certificate = Authority.open_or_make(tmp_path / "tls").issue("collector.central", make_key().public_key())
     (tmp_path / "certificate.pem").write_bytes(certificate)
-    (tmp_path / "root.json").write_bytes(owner.root_bytes)
+    (tmp_path / "root.json").write_bytes(owner.roots.first_bytes)
     app = typer.Typer()
     app.command()(command)
     words = ["--broker", "localhost:1", "--ca", "ca.pem", "--key", "key", "--store", tmp_path / "store.sqlite"]

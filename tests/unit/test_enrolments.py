@@ -90,7 +90,7 @@ def test_what_was_sealed_before_a_rotation_counts_however_late_it_comes(
         sealer = Sealer("lane-1", key(number), (recipient_key().public,), version, lambda: int(at.timestamp() * 1e9))
         return sealer.seal(READ, 1, 1, None).data
 
-    keys = PolicyKeys(Trust(tmp_path / "trust", owner.root_bytes), DirectoryCarrier(owner.published))
+    keys = PolicyKeys(Trust(tmp_path / "trust", owner.roots.first_bytes), DirectoryCarrier(owner.published))
     received = int(long_after.timestamp() * 1e9)
     for number, version, at in ((0, 1, NOW), (0, 1, long_after), (0, 2, NOW + DRAIN - DAY), (1, 2, long_after)):
         admit("lane-1", sealed(number, version, at), keys, received)
@@ -177,7 +177,7 @@ def test_a_lane_that_has_no_certificate_yet_fetches_the_signed_one_until_a_new_o
     assert renewed(lanes, 400) == ["lane-1"]
 
     def fetched() -> bytes | None:
-        trust = Trust(tmp_path / "lane", owner.root_bytes)
+        trust = Trust(tmp_path / "lane", owner.roots.first_bytes)
         trust.refresh(DirectoryCarrier(owner.published), NOW)
         return trust.target("certificates/lane-1.pem")
 

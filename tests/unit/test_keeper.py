@@ -48,7 +48,7 @@ def keeper(folder: Path, owner: Repository, carries: Carrier | None = None) -> K
         make_tls_key(tls_key)
     return Keeper(
         "lane-1",
-        Trust(folder / "trust", owner.root_bytes),
+        Trust(folder / "trust", owner.roots.first_bytes),
         carries or DirectoryCarrier(owner.published),
         FileSigner(signing_key()),
         folder / "trust",
@@ -264,8 +264,8 @@ def test_only_what_this_lane_asks_for_takes_up_room(tmp_path: Path, owner: Repos
         watch.carried(f"metadata/{number}.root.json", whole)
         watch.carried(f"metadata/{10**number}.root.json", whole)
     new_online = FileSigner(signing_key(name="another"))
-    owner.propose_root(NOW, online=new_online.public)
-    owner.sign_root([FileSigner(signing_key(name="root"))])
+    owner.roots.propose(NOW, online=new_online.public)
+    owner.roots.sign([FileSigner(signing_key(name="root"))])
     owner.publish(TARGETS, new_online, NOW)
     for name, data in owner.files().items():
         watch.carried(name, data)

@@ -72,14 +72,14 @@ def owner(tmp_path: Path) -> Repository:
 @pytest.fixture
 def trust(tmp_path: Path, owner: Repository) -> Trust:
     """A client that has verified the first policy."""
-    made = Trust(tmp_path / "lane", owner.root_bytes)
+    made = Trust(tmp_path / "lane", owner.roots.first_bytes)
     made.refresh(DirectoryCarrier(owner.published), NOW)
     return made
 
 
 def again(tmp_path: Path, owner: Repository) -> Trust:
     """The same client after a restart."""
-    return Trust(tmp_path / "lane", owner.root_bytes)
+    return Trust(tmp_path / "lane", owner.roots.first_bytes)
 
 
 def carried(owner: Repository) -> DirectoryCarrier:
@@ -125,7 +125,7 @@ def test_after_a_restart_the_last_policy_counts_without_anybody_bringing_it(
 
 
 def test_without_any_policy_there_is_nothing_to_go_by(tmp_path: Path, owner: Repository) -> None:
-    fresh = Trust(tmp_path / "new", owner.root_bytes)
+    fresh = Trust(tmp_path / "new", owner.roots.first_bytes)
     assert fresh.version == 0
     assert fresh.expired(NOW)
     with pytest.raises(TrustMissing):
@@ -241,7 +241,7 @@ def test_a_freeze_is_noticed_and_the_policy_stays_in_force(
     """The owner signed last long ago, or somebody holds back what is newer."""
     long_ago = NOW - (FRESH_DAYS + 1) * DAY
     owner.freshen(ONLINE, long_ago)
-    client = Trust(tmp_path / "lane", owner.root_bytes)
+    client = Trust(tmp_path / "lane", owner.roots.first_bytes)
     with pytest.raises(TrustExpired):
         client.refresh(carried(owner), NOW)
     owner.freshen(ONLINE, NOW)
@@ -261,45 +261,45 @@ def test_a_clock_that_went_back_stops_refreshing_but_not_sealing(trust: Trust, o
 
 def test_root_keys_rotate_with_enough_signatures_of_old_and_new(trust: Trust, owner: Repository) -> None:
     new = signer("root-4")
-    owner.propose_root(NOW, add=[new.public], remove=[ROOTS[0].public.kid.hex()])
-    assert owner.sign_root([new]) is False
-    assert owner.sign_root([ROOTS[1]]) is False
-    assert owner.sign_root([ROOTS[2]]) is True
+    owner.roots.propose(NOW, add=[new.public], remove=[ROOTS[0].public.kid.hex()])
+    assert owner.roots.sign([new]) is False
+    assert owner.roots.sign([ROOTS[1]]) is False
+    assert owner.roots.sign([ROOTS[2]]) is True
     owner.edit(aim_picture=True)
     owner.publish(TARGETS, ONLINE, NOW)
     assert trust.refresh(carried(owner), NOW) is True
 
 
 def test_a_key_that_is_no_root_key_is_told_and_signs_no_root(owner: Repository) -> None:
-    owner.propose_root(NOW, add=[signer("root-4").public])
+    owner.roots.propose(NOW, add=[signer("root-4").public])
     with pytest.raises(AuthorityThreshold):
-        owner.sign_root([TARGETS])
-    pending = owner.pending_root
+        owner.roots.sign([TARGETS])
+    pending = owner.roots.pending
     assert pending is not None
     assert pending.signatures == {}
 
 
 def test_a_pending_root_and_the_signatures_it_has_are_not_drafted_over(owner: Repository) -> None:
-    owner.propose_root(NOW, add=[signer("root-4").public])
-    owner.sign_root([ROOTS[0]])
+    owner.roots.propose(NOW, add=[signer("root-4").public])
+    owner.roots.sign([ROOTS[0]])
     with pytest.raises(AuthorityRootPending, match="a new root is pending"):
-        owner.propose_root(NOW, remove=[ROOTS[2].public.kid.hex()])
-    assert owner.sign_root([ROOTS[1]]) is True
+        owner.roots.propose(NOW, remove=[ROOTS[2].public.kid.hex()])
+    assert owner.roots.sign([ROOTS[1]]) is True
 
 
 def test_a_root_that_was_published_is_pending_no_more(owner: Repository) -> None:
     """Whoever signed was killed before the draft was put away."""
     pending = owner.directory / "pending-root.json"
-    owner.propose_root(NOW, threshold=1)
+    owner.roots.propose(NOW, threshold=1)
     drafted = pending.read_bytes()
-    owner.sign_root(ROOTS)
+    owner.roots.sign(ROOTS)
     pending.write_bytes(drafted)
-    assert owner.pending_root is None
+    assert owner.roots.pending is None
     with pytest.raises(AuthorityNothingToSign):
-        owner.sign_root(ROOTS)
-    owner.propose_root(NOW, threshold=2)
-    assert owner.sign_root(ROOTS) is True
-    assert owner.root.signed.version == 3
+        owner.roots.sign(ROOTS)
+    owner.roots.propose(NOW, threshold=2)
+    assert owner.roots.sign(ROOTS) is True
+    assert owner.roots.current.signed.version == 3
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_a_root_that_was_published_is_pending_no_more(owner: Repository) -> None
 def test_a_damaged_file_of_the_authority_is_named(owner: Repository, file: str) -> None:
     (owner.directory / file).write_bytes(b"{")
     with pytest.raises((AuthorityUnusable, AuthorityRootUnfit), match=file):
-        _ = owner.root, owner.fresh_until, owner.pending_root, owner.draft
+        _ = owner.roots.current, owner.fresh_until, owner.roots.pending, owner.draft
 
 
 def test_a_file_that_cannot_be_read_or_is_another_one_is_named(owner: Repository) -> None:
@@ -356,7 +356,7 @@ def test_a_folder_from_a_backup_goes_on_with_the_newest_repository(
     shutil.copytree(owner.directory, tmp_path / "backup")
     owner.edit(recipients=(*owner.draft.recipients, reader("auditor")))
     assert owner.publish(TARGETS, ONLINE, NOW).version == 2
-    other = Trust(tmp_path / "other", owner.root_bytes)
+    other = Trust(tmp_path / "other", owner.roots.first_bytes)
     for client in (trust, other):
         client.refresh(carried(owner), NOW)
     restored = Repository(tmp_path / "backup")
@@ -375,8 +375,8 @@ def test_a_folder_from_a_backup_goes_on_with_the_newest_repository(
 
 def test_a_lost_targets_or_online_key_is_replaced_by_the_root(trust: Trust, owner: Repository) -> None:
     targets, online = signer("targets-2", KeyType.P256), signer("online-2")
-    owner.propose_root(NOW, targets=targets.public, online=online.public)
-    assert owner.sign_root(ROOTS[:2]) is True
+    owner.roots.propose(NOW, targets=targets.public, online=online.public)
+    assert owner.roots.sign(ROOTS[:2]) is True
     owner.edit(aim_picture=True)
     with pytest.raises(AuthorityThreshold):
         owner.publish(TARGETS, ONLINE, NOW)
@@ -388,8 +388,8 @@ def test_a_lost_targets_or_online_key_is_replaced_by_the_root(trust: Trust, owne
 def test_a_root_with_too_few_old_signatures_is_refused_by_the_lane(trust: Trust, owner: Repository) -> None:
     """One root key was stolen, and the thief makes himself the root."""
     thief = signer("thief")
-    owner.propose_root(NOW, add=[thief.public], threshold=1)
-    owner.sign_root([thief, ROOTS[0]])
+    owner.roots.propose(NOW, add=[thief.public], threshold=1)
+    owner.roots.sign([thief, ROOTS[0]])
     shutil.copy(owner.directory / "pending-root.json", owner.published / "metadata" / "2.root.json")
     with pytest.raises(TrustRefused):
         trust.refresh(carried(owner), NOW)
@@ -525,7 +525,7 @@ def test_a_repository_is_neither_overwritten_nor_invented(tmp_path: Path, owner:
     with pytest.raises(AuthorityThresholdUnreachable):
         Repository.create(tmp_path / "new", ROOTS, 4, TARGETS.public, ONLINE.public, NOW)
     with pytest.raises(AuthorityUnknown):
-        owner.propose_root(NOW, remove=["00" * 16])
+        owner.roots.propose(NOW, remove=["00" * 16])
 
 
 def test_retained_messages_carry_the_repository_and_empty_ones_take_away(trust: Trust, owner: Repository) -> None:
