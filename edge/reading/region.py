@@ -15,8 +15,10 @@ ALIKE_PREFERENCE = 90.0
 """The same between texts that differ in look-alikes alone. Many typefaces draw these one way, so that what the network
 says of them is habit. Of labelled plates that fit with one choice of them only, this many fit as they stand for one
 that would fit otherwise (`python -m models.train syntax`)."""
+WORD_PREFERENCE = 40.0
+"""The same of texts that fit no format, where an issuer sells words: letters in a word against digits there."""
 LIKELY_ISSUER = 0.05
-"""Probability from which an issuer's formats bring up texts that nobody read."""
+"""Probability from which an issuer's formats count: of a hundred unlikely ones, some have a format for anything."""
 
 COMMON_US = "@@@### ###@@@ #### ##### ###### @@### @@#### @#### @##### #@####"
 """What most issuers of the United States use, or used, for some class of plates."""
@@ -70,6 +72,9 @@ FORMATS: Mapping[str, str] = {
 
 _SYMBOLS = {"@": "[A-Z]", "&": "[A-HJ-NP-Z]", "#": "[0-9]"}
 _READ_AS = {"@": str.maketrans("01", "OI"), "&": str.maketrans("0O", "QQ"), "#": str.maketrans("OQI", "001")}
+_LONELY = re.compile("(?<![0-9])0+(?![0-9])|(?<=[A-Z])1(?=[A-Z])")
+"""Digits that nobody puts into a word: zeros without another digit beside them, a one between letters."""
+_SPELT = str.maketrans("01", "OI")
 _FOLD = str.maketrans({character: group[0] for group in LOOK_ALIKES for character in group})
 
 
@@ -98,11 +103,12 @@ def fitting(text: str, region: str) -> str | None:
 
 
 def alike(text: str, regions: Mapping[str, float]) -> list[str]:
-    """Texts that look like `text` and fit a likely issuer's formats; none where it fits the likeliest issuer's itself.
+    """Texts that look like `text` and fit a likely issuer's formats, or spell a word where it sells words; none where
+    it fits the likeliest issuer's itself.
 
     regions: issuer -> probability, best first.
     """
-    likely = [region for region, p in regions.items() if p >= LIKELY_ISSUER and region in _ANY]
+    likely = list(_likely(regions))
     if not likely or _ANY[likely[0]].fullmatch(text):
         return []
     found = dict[str, None]()
@@ -112,7 +118,20 @@ def alike(text: str, regions: Mapping[str, float]) -> list[str]:
                 other = "".join(c.translate(_READ_AS.get(s, {})) for c, s in zip(text, pattern, strict=True))
                 if compiled.fullmatch(other):
                     found[other] = None
+    if any(map(sells_words, likely)):
+        found[spelt(text)] = None
+    found.pop(text, None)
     return list(found)
+
+
+def spelt(text: str) -> str:
+    """The text with letters in place of digits that nobody puts into a word."""
+    return _LONELY.sub(lambda digits: digits[0].translate(_SPELT), text)
+
+
+def sells_words(region: str) -> bool:
+    """Whether an issuer lets people choose a serial that fits no format."""
+    return region.startswith("US-") or region in {"AU", "CA"}
 
 
 def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -120,18 +139,26 @@ def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]
 
     candidates: not empty; regions: issuer -> probability.
     """
-    fits = {text: _share_that_fits(text, regions) for text, _ in candidates}
+    likely = _likely(regions)
     classes = defaultdict[str, list[tuple[str, float]]](list)
     for text, p in candidates:
         classes[fold(text)].append((text, p))
     weighed = list[tuple[str, float]]()
     for texts in classes.values():
-        inner = [p * (1 + (ALIKE_PREFERENCE - 1) * fits[text]) for text, p in texts]
-        whole = sum(p for _, p in texts) * (1 + (PREFERENCE - 1) * max(fits[text] for text, _ in texts))
+        whole = max(_preference(text, likely, PREFERENCE, 1.0) for text, _ in texts) * sum(p for _, p in texts)
+        inner = [p * _preference(text, likely, ALIKE_PREFERENCE, 1 / WORD_PREFERENCE) for text, p in texts]
         weighed += [(text, whole * (p / max(sum(inner), 1e-30))) for (text, _), p in zip(texts, inner, strict=True)]
     keep = sum(p for _, p in candidates) / max(sum(p for _, p in weighed), 1e-30)
     return sorted(((text, min(1.0, p * keep)) for text, p in weighed), key=lambda item: -item[1])
 
 
-def _share_that_fits(text: str, regions: Mapping[str, float]) -> float:
-    return sum(p for region, p in regions.items() if region in _ANY and _ANY[region].fullmatch(text))
+def _likely(regions: Mapping[str, float]) -> dict[str, float]:
+    return {region: p for region, p in regions.items() if p >= LIKELY_ISSUER and region in _ANY}
+
+
+def _preference(text: str, likely: Mapping[str, float], fits: float, odd: float) -> float:
+    """How many times as probable: `fits` by issuers whose formats it fits, `odd` by those that would sell it spelt."""
+    odd = odd if spelt(text) != text else 1.0
+    gains = (p * ((fits if _ANY[region].fullmatch(text) else odd if sells_words(region) else 1.0) - 1)
+             for region, p in likely.items())  # fmt: skip
+    return 1 + sum(gains)

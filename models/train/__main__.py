@@ -248,7 +248,11 @@ def syntax(plates: Plates = None) -> None:
     from models.train.photos import training
 
     rows = [(name, *map(str, astuple(fits))) for name, fits in formats.fits(training(plates)).items()]
-    _table("Formats", ["issuers", "plates", "fit", "only as they stand", "only with other look-alikes"], rows)
+    _table(
+        "Formats",
+        ["issuers", "plates", "fit", "only as they stand", "only otherwise", "letter in word", "digit in word"],
+        rows,
+    )
 
 
 @app.command()

@@ -2,7 +2,17 @@
 
 import pytest
 
-from edge.reading.region import ALIKE_PREFERENCE, COMMON_US, FORMATS, PREFERENCE, alike, fitting, fold, ranked
+from edge.reading.region import (
+    ALIKE_PREFERENCE,
+    COMMON_US,
+    FORMATS,
+    PREFERENCE,
+    WORD_PREFERENCE,
+    alike,
+    fitting,
+    fold,
+    ranked,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +64,11 @@ def test_o_q_and_i_are_folded_and_nothing_else() -> None:
         ("AP885OM", {"FR": 0.6, "IT": 0.3}, ["AP885QM"]),
         ("ABCIOO", {"US-OH": 0.5, "US-TX": 0.5}, ["ABC100"]),
         ("GO2FAST", {"US-NY": 1.0}, []),
+        ("Y0UBET", {"US-CO": 1.0}, ["YOUBET"]),
+        ("N0Z00M1", {"US-CO": 1.0}, ["NOZOOM1"]),
+        ("W1NNER", {"US-CO": 1.0}, ["WINNER"]),
+        ("BB01B", {"US-CO": 1.0}, []),
+        ("Y0UBET", {"PL": 1.0}, []),
         ("", {"GB": 1.0}, []),
     ],
 )
@@ -67,6 +82,15 @@ def test_between_look_alikes_the_issuers_formats_count_for_more() -> None:
     assert best["L19TLC"] / best["LI9TLC"] == pytest.approx(ALIKE_PREFERENCE / 8)
     assert (best["L19TLC"] + best["LI9TLC"]) / best["LJ9TLC"] == pytest.approx(PREFERENCE * 0.9 / 0.05)
     assert dict(ranked(spoken, {"unknown": 1.0})) == pytest.approx(dict(spoken))
+
+
+def test_of_a_word_letters_are_preferred_to_digits_where_words_are_sold() -> None:
+    spoken = [("Y0UBET", 0.8), ("YOUBET", 0.1)]
+    best = dict(ranked(spoken, {"US-CO": 1.0}))
+    assert best["YOUBET"] / best["Y0UBET"] == pytest.approx(WORD_PREFERENCE / 8)
+    assert dict(ranked(spoken, {"DE": 1.0})) == pytest.approx(dict(spoken))
+    best = dict(ranked([("ABC100", 0.2), ("ABCIOO", 0.7)], {"US-CO": 1.0}))
+    assert best["ABC100"] / best["ABCIOO"] == pytest.approx(ALIKE_PREFERENCE * 2 / 7)
 
 
 def test_preferring_keeps_the_sum_of_probabilities() -> None:

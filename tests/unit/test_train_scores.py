@@ -64,10 +64,11 @@ def test_the_reliability_diagram_is_well_formed(tmp_path: Path) -> None:
 
 def test_plates_are_counted_that_fit_their_issuers_formats_and_that_would_with_other_look_alikes() -> None:
     plates = [("US-CA", "7ABC123"), ("GB", "LA51KAB"), ("GB", "LA5IKAB"), ("GB", "X"), ("unknown", "1")]
+    plates += [("US-CA", "YOUBET"), ("US-CA", "W1NNER"), ("US-CA", "GR8")]
     photos = [
         Photo("set", Labelled(_PICTURE, (0, 0, 8, 4), text, frozenset({issuer})), True) for issuer, text in plates
     ]
     assert syntax.fits(photos + photos) == {
-        "United States": syntax.Fits(plates=1, fit=1, only_so=1, only_otherwise=0),
+        "United States": syntax.Fits(plates=4, fit=1, only_so=1, letter_in_word=1, digit_in_word=1),
         "elsewhere": syntax.Fits(plates=3, fit=1, only_so=1, only_otherwise=1),
     }
