@@ -36,11 +36,12 @@ are mostly too wide; an upright box may be too narrow as well, and the plate in 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """What was seen: the plate made straight, what the network says of it, the texts it may bear, best first and
-    weighed by syntax, and the most probable issuers with their probabilities, best first."""
+    """What was seen: the plate made straight; what the network says of it; the texts that it may bear by that alone;
+    the texts, best first, as syntax weighs them; the most probable issuers with their probabilities, best first."""
 
     flat: NDArray[np.uint8]
     characters: Characters
+    spoken: dict[str, float]
     texts: Candidates
     regions: dict[str, float]
 
@@ -69,16 +70,15 @@ def _together(looks: Sequence[Look]) -> Look:
     if len(looks) == 1:
         return looks[0]
     weights = [max(seen.confidence, 1e-6) ** 2 for seen in looks]  # so that their sum is never nothing
-    shares: dict[str, float] = {}
+    shares = dict[str, float]()
     for seen, weight in zip(looks, weights, strict=True):
-        for text, p in seen.texts:
+        for text, p in seen.spoken.items():
             shares[text] = shares.get(text, 0.0) + p * weight / sum(weights)
-    texts = sorted(shares.items(), key=lambda item: -item[1])[:BEAM]
-    best = max(looks, key=lambda seen: dict(seen.texts).get(texts[0][0], 0.0))
     issuers = _mean([seen.characters.region_log_probs for seen in looks])
     plausible = sum(seen.characters.plausible for seen in looks) / len(looks)
-    characters = replace(best.characters, region_log_probs=issuers, plausible=plausible)
-    return replace(best, characters=characters, texts=texts, regions=region_shares(issuers, characters.regions))
+    likeliest = max(shares, key=shares.__getitem__)
+    best = max(looks, key=lambda seen: seen.spoken.get(likeliest, 0.0))
+    return _weighed(best.flat, replace(best.characters, region_log_probs=issuers, plausible=plausible), shares)
 
 
 def look_closer(ocr: Ocr, detector: Detector, frame: NDArray[np.uint8], box: NDArray[np.float32]) -> tuple[Look, Quad]:
@@ -115,17 +115,17 @@ def _mean(log_probs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look:
     flat = rectify(frame, quad, ocr.size, ocr.margin)
     seen = ocr.read(flat)
+    return _weighed(flat, seen, dict(beam_search(seen.log_probs, seen.alphabet)))
+
+
+def _weighed(flat: NDArray[np.uint8], seen: Characters, spoken: dict[str, float]) -> Look:
+    """The look once syntax has had its say; also on texts that look like one of those spoken, and fit a format."""
     regions = region_shares(seen.region_log_probs, seen.regions)
-    return Look(flat, seen, ranked(_possible(seen, regions), regions), regions)
-
-
-def _possible(seen: Characters, regions: dict[str, float]) -> Candidates:
-    """The most probable texts, best first, and what looks like one of them and fits an issuer's formats."""
-    texts = dict(beam_search(seen.log_probs, seen.alphabet))
-    more = list(dict.fromkeys(other for text in texts for other in alike(text, regions) if other not in texts))
+    more = list(dict.fromkeys(other for text in spoken for other in alike(text, regions) if other not in spoken))
     if more:
-        texts |= zip(more, np.exp(log_likelihood(seen.log_probs, more, seen.alphabet)).tolist(), strict=True)
-    return list(texts.items())
+        p = np.exp(log_likelihood(seen.log_probs, more, seen.alphabet)).tolist()
+        spoken = spoken | dict(zip(more, p, strict=True))
+    return Look(flat, seen, spoken, ranked(list(spoken.items()), regions)[:BEAM], regions)
 
 
 def _upright(quad: NDArray[np.float32]) -> bool:

@@ -18,7 +18,7 @@ that would fit otherwise (`python -m models.train syntax`)."""
 WORD_PREFERENCE = 40.0
 """The same of texts that fit no format, where an issuer sells words: letters in a word against digits there."""
 LIKELY_ISSUER = 0.05
-"""Probability from which an issuer's formats count: of a hundred unlikely ones, some have a format for anything."""
+"""Probability from which an issuer's formats decide between look-alikes: of all unlikely ones, some have any format."""
 
 COMMON_US = "@@@### ###@@@ #### ##### ###### @@### @@#### @#### @##### #@####"
 """What most issuers of the United States use, or used, for some class of plates."""
@@ -139,26 +139,26 @@ def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]
 
     candidates: not empty; regions: issuer -> probability.
     """
-    likely = _likely(regions)
+    known, likely = _likely(regions, 0.0), _likely(regions)
     classes = defaultdict[str, list[tuple[str, float]]](list)
     for text, p in candidates:
         classes[fold(text)].append((text, p))
     weighed = list[tuple[str, float]]()
     for texts in classes.values():
-        whole = max(_preference(text, likely, PREFERENCE, 1.0) for text, _ in texts) * sum(p for _, p in texts)
+        whole = max(_preference(text, known, PREFERENCE, 1.0) for text, _ in texts) * sum(p for _, p in texts)
         inner = [p * _preference(text, likely, ALIKE_PREFERENCE, 1 / WORD_PREFERENCE) for text, p in texts]
         weighed += [(text, whole * (p / max(sum(inner), 1e-30))) for (text, _), p in zip(texts, inner, strict=True)]
     keep = sum(p for _, p in candidates) / max(sum(p for _, p in weighed), 1e-30)
     return sorted(((text, min(1.0, p * keep)) for text, p in weighed), key=lambda item: -item[1])
 
 
-def _likely(regions: Mapping[str, float]) -> dict[str, float]:
-    return {region: p for region, p in regions.items() if p >= LIKELY_ISSUER and region in _ANY}
+def _likely(regions: Mapping[str, float], least: float = LIKELY_ISSUER) -> dict[str, float]:
+    return {region: p for region, p in regions.items() if p >= least and region in _ANY}
 
 
-def _preference(text: str, likely: Mapping[str, float], fits: float, odd: float) -> float:
+def _preference(text: str, regions: Mapping[str, float], fits: float, odd: float) -> float:
     """How many times as probable: `fits` by issuers whose formats it fits, `odd` by those that would sell it spelt."""
     odd = odd if spelt(text) != text else 1.0
     gains = (p * ((fits if _ANY[region].fullmatch(text) else odd if sells_words(region) else 1.0) - 1)
-             for region, p in likely.items())  # fmt: skip
+             for region, p in regions.items())  # fmt: skip
     return 1 + sum(gains)
