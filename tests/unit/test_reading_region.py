@@ -1,6 +1,8 @@
 """Serial formats: a name for a text's syntax, a preference between texts, never a filter."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.reading.region import (
     ALIKE_PREFERENCE,
@@ -12,6 +14,7 @@ from edge.reading.region import (
     fitting,
     fold,
     ranked,
+    spelt,
 )
 
 
@@ -91,6 +94,24 @@ def test_of_a_word_letters_are_preferred_to_digits_where_words_are_sold() -> Non
     assert dict(ranked(spoken, {"DE": 1.0})) == pytest.approx(dict(spoken))
     best = dict(ranked([("ABC100", 0.2), ("ABCIOO", 0.7)], {"US-CO": 1.0}))
     assert best["ABC100"] / best["ABCIOO"] == pytest.approx(ALIKE_PREFERENCE * 2 / 7)
+
+
+@given(
+    spoken=st.dictionaries(st.text("0OQ1IAB2", max_size=7), st.floats(0, 0.1), min_size=1, max_size=8),
+    regions=st.dictionaries(st.sampled_from([*FORMATS, "unknown"]), st.floats(0, 0.3), max_size=8),
+)
+def test_weighing_changes_no_text_and_no_sum_and_what_it_brings_up_looks_alike(
+    spoken: dict[str, float], regions: dict[str, float]
+) -> None:
+    weighed = ranked(list(spoken.items()), regions)
+    assert {text for text, _ in weighed} == set(spoken)
+    assert all(0 <= p <= 1 for _, p in weighed)
+    assert sum(p for _, p in weighed) == pytest.approx(sum(spoken.values()))
+    for text in spoken:
+        others = alike(text, regions)
+        assert len({*others, text}) == len(others) + 1
+        assert {fold(other) for other in others} <= {fold(text)}
+        assert all(spelt(other) == other or any(fitting(other, region) for region in regions) for other in others)
 
 
 def test_preferring_keeps_the_sum_of_probabilities() -> None:
