@@ -5,6 +5,7 @@ sightings make character by character, is then judged by all of them: by its exa
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from edge.reading.look import region_shares
 from edge.reading.ocr import Candidates, character_confidence, log_likelihood
 from edge.reading.reader import FramePlate, FrameReading
 from edge.reading.rectify import plate_height, plate_width
-from edge.reading.region import fitting, ranked
+from edge.reading.region import fitting, fold, ranked
 from edge.record import Alternative, NoRead, PlateReading, PlateText, Quality
 
 MAX_SIGHTINGS = 48
@@ -137,11 +138,26 @@ class Vote:
         table = np.array([_log_likelihoods(sighting, texts) for sighting in track])
         table = np.concatenate([table, _unlisted(track, table)], 1)
         table = np.logaddexp(table, np.log(self._settings.floor))
-        count = len(track)
-        together = table.sum(0) * (1 + self._settings.independence * (count - 1)) / count
+        together = _summed(table, [*map(fold, texts), None], self._settings.independence)
         shares = np.exp(together - together.max())
         shares /= shares.sum()
         return ranked([(text, float(p)) for text, p in zip(texts, shares, strict=False)], _regions(track))
+
+
+def _summed(table: NDArray[np.float64], classes: Sequence[str | None], independence: float) -> NDArray[np.float64]:
+    """(texts,): log-probability by all sightings together, each further one counting as `independence` of one.
+
+    table: (sightings, texts). Between texts of one class, which differ in look-alikes alone, further sightings prove
+    nothing: a typeface that draws these one way does so in every frame. There the sightings' mean decides.
+    """
+    count = len(table)
+    together = np.empty(table.shape[1])
+    for each in dict.fromkeys(classes):
+        members = [number for number, its in enumerate(classes) if its == each]
+        whole = np.logaddexp.reduce(table[:, members], axis=1)
+        within = (table[:, members] - whole[:, None]).mean(0)
+        together[members] = whole.mean() * (1 + independence * (count - 1)) + within - np.logaddexp.reduce(within)
+    return together
 
 
 def _texts(track: list[_Sighting]) -> list[str]:

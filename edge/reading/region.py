@@ -74,8 +74,8 @@ FORMATS: Mapping[str, str] = {
 
 _SYMBOLS = {"@": "[A-Z]", "&": "[A-HJ-NP-Z]", "#": "[0-9]"}
 _READ_AS = {"@": str.maketrans("01", "OI"), "&": str.maketrans("0O", "QQ"), "#": str.maketrans("OQI", "001")}
-_LONELY = re.compile("(?<![0-9])0+(?![0-9])|(?<=[A-Z])1(?=[A-Z])")
-"""Digits that nobody puts into a word: zeros without another digit beside them, a one between letters."""
+_LONELY = re.compile("(?<=[A-Z])0+(?![0-9])|(?<![0-9])0+(?=[A-Z])|(?<=[A-Z])1(?=[A-Z])")
+"""Digits that nobody puts into a word: zeros beside letters alone, a one between letters."""
 _SPELT = str.maketrans("01", "OI")
 _FOLD = str.maketrans({character: group[0] for group in LOOK_ALIKES for character in group})
 

@@ -116,6 +116,19 @@ def test_syntax_decides_between_texts_that_look_alike() -> None:
     assert result.region == "GB"
 
 
+@pytest.mark.parametrize("count", [1, 5, 24])
+def test_however_many_frames_take_an_o_for_a_0_the_issuers_format_decides(count: int) -> None:
+    result = voted(*[frame(plate(characters("AB10CDE", confused={3: "O"}, torn=0.95)))] * count)
+    assert (result.text, result.syntax) == ("AB10CDE", "@@##@@@")
+
+
+def test_further_frames_prove_nothing_between_look_alikes() -> None:
+    seen = frame(plate(characters("A9909999", confused={3: "O"}, torn=0.6)))  # fits nowhere
+    confidence = [voted(*[seen] * count).confidence for count in (1, 24)]
+    assert confidence[1] == pytest.approx(0.6, abs=0.02)
+    assert confidence[0] == pytest.approx(0.6, abs=0.05)
+
+
 def test_quality_is_that_of_the_best_sighting_with_the_cameras_word() -> None:
     small, large = plate(characters("AB12CDE"), width=60), plate(characters("AB12CDE"), width=100)
     quality = voted(frame(small), frame(large)).quality

@@ -71,6 +71,8 @@ def test_o_q_and_i_are_folded_and_nothing_else() -> None:
         ("N0Z00M1", {"US-CO": 1.0}, ["NOZOOM1"]),
         ("W1NNER", {"US-CO": 1.0}, ["WINNER"]),
         ("BB01B", {"US-CO": 1.0}, []),
+        ("0", {"US-CO": 1.0}, []),
+        ("AB0", {"US-CO": 1.0}, ["ABO"]),
         ("Y0UBET", {"PL": 1.0}, []),
         ("", {"GB": 1.0}, []),
     ],
