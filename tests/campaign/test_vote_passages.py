@@ -22,7 +22,7 @@ from models.train.render import render_plate
 
 FRAMES_PER_S = 20
 MOST_FRAMES = 24
-VEHICLES = 16
+VEHICLES = 32
 FROM_M, EDGE_M, TO_M = 9.0, 7.0, 4.0
 """Where the front bumper is seen from, comes upon the loop, and is seen to: metres before the camera. As the daemon
 does, frames are read from the loop's edge on and then back from it."""
@@ -91,7 +91,7 @@ def passage(light: Light, speed_kmh: float, seed: int) -> Passage:
     return Passage(truth, vote.result().text, settled or len(seen), str(best.text) if best else "")
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("light", LIGHTS)
 def test_the_vote_reads_no_less_than_the_best_single_frame(light: str) -> None:
     rows = []
