@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.reading.detector import Detector, iou
-from edge.reading.ocr import BEAM, Candidates, Characters, Ocr, beam_search, log_likelihood
+from edge.reading.ocr import BEAM, LEAST, Candidates, Characters, Ocr, beam_search, log_likelihood
 from edge.reading.rectify import rectify, to_grey
-from edge.reading.region import alike, ranked
+from edge.reading.region import alike, fold, ranked
 
 HOPELESS, SURE = 0.05, 0.8
 """Between these probabilities of its text a plate is looked at again: below, it hardly is one, and looks cost time."""
@@ -121,7 +121,8 @@ def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look
 def _weighed(flat: NDArray[np.uint8], seen: Characters, spoken: dict[str, float]) -> Look:
     """The look once syntax has had its say; also on texts that look like one of those spoken, and fit a format."""
     regions = region_shares(seen.region_log_probs, seen.regions)
-    more = list(dict.fromkeys(other for text in spoken for other in alike(text, regions) if other not in spoken))
+    classes = {fold(text): text for text, p in spoken.items() if p >= LEAST}
+    more = [other for text in classes.values() for other in alike(text, regions) if other not in spoken]
     if more:
         p = np.exp(log_likelihood(seen.log_probs, more, seen.alphabet)).tolist()
         spoken = spoken | dict(zip(more, p, strict=True))

@@ -41,7 +41,7 @@ FORMATS: Mapping[str, str] = {
     "GR": "@@@####", "HR": "@@###@@ @@####@ @@####@@", "HU": "@@@### @@@@###",
     "IE": "##@##### ##@@##### ###@##### ###@@##### ##@#### ##@@#### ###@#### ###@@#### ##@### ##@@### ###@### ###@@###",
     "IL": "####### ########",
-    "IN": "@@##&&#### @@##&#### @@#&&&#### @@#&&#### @@#&#### @@##&&### @@##&&## @@##&&# @@##&###",
+    "IN": "@@##&&#### @@##&#### @@#&&&#### @@#&&#### @@#&####",
     "IS": "@@@## @@###", "IT": "&&###&& @@###### @@#####@", "LT": "@@@###", "LU": "@@#### ##### ####",
     "LV": "@@#### @@### @@##", "MD": "@@@###", "ME": "@@@@###", "MK": "@@####@@", "MT": "@@@###",
     "MX": "&&&#### &&&###& &##&&& &&##### ###&&& &###&& ##&&## ###&&#",
@@ -90,6 +90,7 @@ def _patterns(region: str) -> list[str]:
 
 _PATTERNS = {region: {pattern: _compiled(pattern) for pattern in _patterns(region)} for region in FORMATS}
 _ANY = {region: re.compile("|".join(one.pattern for one in each.values())) for region, each in _PATTERNS.items()}
+_WORD_SELLERS = {region for region in FORMATS if region.startswith("US-")} | {"AU", "CA"}
 
 
 def fold(text: str) -> str:
@@ -110,7 +111,7 @@ def alike(text: str, regions: Mapping[str, float]) -> list[str]:
 
     regions: issuer -> probability, best first.
     """
-    likely = list(_likely(regions))
+    likely = [region for region, p in regions.items() if p >= LIKELY_ISSUER and region in _ANY]
     if not likely or _ANY[likely[0]].fullmatch(text):
         return []
     found = dict[str, None]()
@@ -133,7 +134,7 @@ def spelt(text: str) -> str:
 
 def sells_words(region: str) -> bool:
     """Whether an issuer lets people choose a serial that fits no format."""
-    return region.startswith("US-") or region in {"AU", "CA"}
+    return region in _WORD_SELLERS
 
 
 def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]) -> list[tuple[str, float]]:
@@ -141,26 +142,28 @@ def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]
 
     candidates: not empty; regions: issuer -> probability.
     """
-    known, likely = _likely(regions, 0.0), _likely(regions)
     classes = defaultdict[str, list[tuple[str, float]]](list)
     for text, p in candidates:
         classes[fold(text)].append((text, p))
     weighed = list[tuple[str, float]]()
     for texts in classes.values():
-        whole = max(_preference(text, known, PREFERENCE, 1.0) for text, _ in texts) * sum(p for _, p in texts)
-        inner = [p * _preference(text, likely, ALIKE_PREFERENCE, 1 / WORD_PREFERENCE) for text, p in texts]
-        weighed += [(text, whole * (p / max(sum(inner), 1e-30))) for (text, _), p in zip(texts, inner, strict=True)]
+        preferences = [_preferences(text, regions) for text, _ in texts]
+        whole = max(among_all for among_all, _ in preferences) * sum(p for _, p in texts)
+        shares = [p * among_alike for (_, p), (_, among_alike) in zip(texts, preferences, strict=True)]
+        scale = whole / max(sum(shares), 1e-30)
+        weighed += [(text, share * scale) for (text, _), share in zip(texts, shares, strict=True)]
     keep = sum(p for _, p in candidates) / max(sum(p for _, p in weighed), 1e-30)
     return sorted(((text, min(1.0, p * keep)) for text, p in weighed), key=lambda item: -item[1])
 
 
-def _likely(regions: Mapping[str, float], least: float = LIKELY_ISSUER) -> dict[str, float]:
-    return {region: p for region, p in regions.items() if p >= least and region in _ANY}
-
-
-def _preference(text: str, regions: Mapping[str, float], fits: float, odd: float) -> float:
-    """How many times as probable: `fits` by issuers whose formats it fits, `odd` by those that would sell it spelt."""
-    odd = odd if spelt(text) != text else 1.0
-    gains = (p * ((fits if _ANY[region].fullmatch(text) else odd if sells_words(region) else 1.0) - 1)
-             for region, p in regions.items())  # fmt: skip
-    return 1 + sum(gains)
+def _preferences(text: str, regions: Mapping[str, float]) -> tuple[float, float]:
+    """How many times as probable a text becomes among all texts, and among those that look like it."""
+    fits = likely = words = 0.0
+    for region, p in regions.items():
+        if region in _ANY and _ANY[region].fullmatch(text):
+            fits += p
+            likely += p if p >= LIKELY_ISSUER else 0.0
+        elif p >= LIKELY_ISSUER and sells_words(region):
+            words += p
+    odd = words if words and spelt(text) != text else 0.0
+    return 1 + (PREFERENCE - 1) * fits, 1 + (ALIKE_PREFERENCE - 1) * likely - (1 - 1 / WORD_PREFERENCE) * odd
