@@ -121,8 +121,8 @@ def _once(ocr: Ocr, frame: NDArray[np.uint8], quad: NDArray[np.float32]) -> Look
 def _weighed(flat: NDArray[np.uint8], seen: Characters, spoken: dict[str, float]) -> Look:
     """The look once syntax has had its say; also on texts that look like one of those spoken, and fit a format."""
     regions = region_shares(seen.region_log_probs, seen.regions)
-    classes = {fold(text): text for text, p in spoken.items() if p >= LEAST}
-    more = [other for text in classes.values() for other in alike(text, regions) if other not in spoken]
+    one_of_each = {fold(text): text for text, p in spoken.items() if p >= LEAST}  # others of a class bring up the same
+    more = [other for text in one_of_each.values() for other in alike(text, regions) if other not in spoken]
     if more:
         p = np.exp(log_likelihood(seen.log_probs, more, seen.alphabet)).tolist()
         spoken = spoken | dict(zip(more, p, strict=True))

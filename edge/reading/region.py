@@ -13,10 +13,10 @@ PREFERENCE = 4.0
 LOOK_ALIKES = ("0OQ", "1I")
 ALIKE_PREFERENCE = 90.0
 """The same between texts that differ in look-alikes alone. Many typefaces draw these one way, so that what the network
-says of them is habit. Of labelled plates that fit with one choice of them only, this many fit as they stand for one
-that would fit otherwise (`python -m models.train syntax`)."""
+says of them is habit. Of labelled plates that fit with one choice of them only, about as many fit as they stand for
+one that would fit otherwise (`python -m models.train syntax`)."""
 WORD_PREFERENCE = 40.0
-"""The same of texts that fit no format, where an issuer sells words: letters in a word against digits there."""
+"""The same of texts that fit no format, where an issuer sells words: letters in a word against digits there (ibid.)."""
 LIKELY_ISSUER = 0.05
 """Probability from which an issuer's formats decide between look-alikes: of all unlikely ones, some have any format."""
 
@@ -72,12 +72,15 @@ FORMATS: Mapping[str, str] = {
 }  # fmt: skip
 """Issuer -> patterns: "@" a letter, "&" a letter other than I and O, "#" a digit, anything else itself."""
 
+WORD_SELLERS = {region for region in FORMATS if region.startswith("US-")} | {"AU", "CA"}
+"""Issuers that let people choose a serial which fits no format."""
+
 _SYMBOLS = {"@": "[A-Z]", "&": "[A-HJ-NP-Z]", "#": "[0-9]"}
-_READ_AS = {"@": str.maketrans("01", "OI"), "&": str.maketrans("0O", "QQ"), "#": str.maketrans("OQI", "001")}
+_FOLD: dict[int, str] = str.maketrans({character: group[0] for group in LOOK_ALIKES for character in group})
+_SPELT = str.maketrans({"0": "O", "1": "I"})
+_READ_AS = {"@": _SPELT, "&": str.maketrans({"0": "Q", "O": "Q"}), "#": _FOLD}
 _LONELY = re.compile("(?<=[A-Z])0+(?![0-9])|(?<![0-9])0+(?=[A-Z])|(?<=[A-Z])1(?=[A-Z])")
 """Digits that nobody puts into a word: zeros beside letters alone, a one between letters."""
-_SPELT = str.maketrans("01", "OI")
-_FOLD = str.maketrans({character: group[0] for group in LOOK_ALIKES for character in group})
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -90,7 +93,6 @@ def _patterns(region: str) -> list[str]:
 
 _PATTERNS = {region: {pattern: _compiled(pattern) for pattern in _patterns(region)} for region in FORMATS}
 _ANY = {region: re.compile("|".join(one.pattern for one in each.values())) for region, each in _PATTERNS.items()}
-_WORD_SELLERS = {region for region in FORMATS if region.startswith("US-")} | {"AU", "CA"}
 
 
 def fold(text: str) -> str:
@@ -121,7 +123,7 @@ def alike(text: str, regions: Mapping[str, float]) -> list[str]:
                 other = "".join(c.translate(_READ_AS.get(s, {})) for c, s in zip(text, pattern, strict=True))
                 if compiled.fullmatch(other):
                     found[other] = None
-    if any(map(sells_words, likely)):
+    if not WORD_SELLERS.isdisjoint(likely):
         found[spelt(text)] = None
     found.pop(text, None)
     return list(found)
@@ -132,15 +134,10 @@ def spelt(text: str) -> str:
     return _LONELY.sub(lambda digits: digits[0].translate(_SPELT), text)
 
 
-def sells_words(region: str) -> bool:
-    """Whether an issuer lets people choose a serial that fits no format."""
-    return region in _WORD_SELLERS
-
-
 def ranked(candidates: Sequence[tuple[str, float]], regions: Mapping[str, float]) -> list[tuple[str, float]]:
     """Texts and probabilities, best first, those preferred that fit their issuer; the sum of probabilities stays.
 
-    candidates: not empty; regions: issuer -> probability.
+    candidates: not empty; regions: issuer -> probability, at most 1 in all.
     """
     classes = defaultdict[str, list[tuple[str, float]]](list)
     for text, p in candidates:
@@ -163,7 +160,7 @@ def _preferences(text: str, regions: Mapping[str, float]) -> tuple[float, float]
         if region in _ANY and _ANY[region].fullmatch(text):
             fits += p
             likely += p if p >= LIKELY_ISSUER else 0.0
-        elif p >= LIKELY_ISSUER and sells_words(region):
+        elif p >= LIKELY_ISSUER and region in WORD_SELLERS:
             words += p
     odd = words if words and spelt(text) != text else 0.0
     return 1 + (PREFERENCE - 1) * fits, 1 + (ALIKE_PREFERENCE - 1) * likely - (1 - 1 / WORD_PREFERENCE) * odd

@@ -1,6 +1,7 @@
 """python -m models.train STAGE: every step from nothing to the shipped models. Each stage can be stopped and started.
 
-render, detector, ocr, export, card, evidence, evaluate; `all` runs them in this order. Times are for two cores.
+render, detector, ocr, export, card, evidence, evaluate; `all` runs them in this order. `syntax` only counts. Times are
+for two cores.
 """
 
 from __future__ import annotations
@@ -189,12 +190,10 @@ def evidence(
     sheet: Annotated[Path | None, typer.Option(help="Write a sheet of the false ones here (not for sharing).")] = None,
 ) -> None:
     """Fit how much evidence makes a plate to these two models (2 minutes), and write it into the manifest."""
-    if plates is None:
-        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
     from models.train import evidence as fitting
     from models.train import manifest
 
-    scenes = list(track(fitting.propose(models, plates), "scenes", console=console))
+    scenes = list(track(fitting.propose(models, _named(plates)), "scenes", console=console))
     level = fitting.fit(scenes, false)
     path = models / "manifest.json"
     entry = json.loads(path.read_text())["detector"] | {"evidence": level.evidence.model_dump()}
@@ -214,13 +213,11 @@ def evaluate(
     models: Models = MODELS,
 ) -> None:
     """Score the reader on the development split of the real plates, and draw reliability.svg beside it."""
-    if plates is None:
-        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
     from models.train import evaluate as scores
     from models.train import reliability
     from models.train.photos import development
 
-    reads = scores.read_all(scores.load_ocr(models), development(plates), scores.load_detector(models))
+    reads = scores.read_all(scores.load_ocr(models), development(_named(plates)), scores.load_detector(models))
     if as_json:
         for read in reads:
             print(json.dumps({"set": read.photo.name, "exact": read.exact, "folded": read.folded,
@@ -242,12 +239,10 @@ def evaluate(
 @app.command()
 def syntax(plates: Plates = None) -> None:
     """Count the training plates that fit their issuers' formats, and how often look-alikes decide it (10 s)."""
-    if plates is None:
-        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
     from models.train import syntax as formats
     from models.train.photos import training
 
-    rows = [(name, *map(str, astuple(fits))) for name, fits in formats.fits(training(plates)).items()]
+    rows = [(name, *map(str, astuple(fits))) for name, fits in formats.fits(training(_named(plates))).items()]
     _table(
         "Formats",
         ["issuers", "plates", "fit", "only as they stand", "only otherwise", "letter in word", "digit in word"],
@@ -285,6 +280,12 @@ def everything(plates: Plates = None, work: Work = _WORK) -> None:
     if plates:
         evidence(plates)
         evaluate(plates)
+
+
+def _named(plates: Path | None) -> Path:
+    if plates is None:
+        raise typer.BadParameter("name a folder of labelled plates with --plates, PLATES or SEALANE_PLATES")
+    return plates
 
 
 def _progress() -> Progress:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from edge.reading.region import FORMATS, LOOK_ALIKES, alike, fitting, fold, sells_words, spelt
+from edge.reading.region import FORMATS, LOOK_ALIKES, WORD_SELLERS, alike, fitting, fold, spelt
 from models.train.photos import Photo
 
 _GROUP = {character: group for group in LOOK_ALIKES for character in group}
@@ -41,7 +41,7 @@ def fits(photos: Iterable[Photo]) -> dict[str, Fits]:
             mine.only_so += len(alternatives) > 1 and sum(bool(fitting(each, issuer)) for each in alternatives) == 1
         elif any(fitting(other, issuer) for other in alike(text, {issuer: 1.0})):
             mine.only_otherwise += 1
-        elif sells_words(issuer):
+        elif issuer in WORD_SELLERS:
             mine.digit_in_word += spelt(text) != text
             mine.letter_in_word += spelt(text) == text and any(spelt(other) != other for other in _with_a_digit(text))
     return groups
