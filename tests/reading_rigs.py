@@ -1,6 +1,7 @@
 """A network that says what a test wants, and plates as a network would see them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ class FakeNetwork:
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], answer: Callable[..., tuple[Any, ...]]
     ) -> None:
         self.inputs, self.outputs, self.run = tuple(inputs), tuple(outputs), answer
+
+    def resized(self, height: int, width: int) -> "FakeNetwork":
+        """It answers what it would have answered, and says that it has maps for other sides."""
+        rows, columns = self.inputs[0].shape[1:3]
+
+        def other(spec: TensorSpec) -> TensorSpec:
+            one, high, wide, channels = spec.shape
+            return replace(spec, shape=(one, high * height // rows, wide * width // columns, channels))
+
+        return FakeNetwork([other(s) for s in self.inputs], [other(s) for s in self.outputs], self.run)
 
 
 def detector_model(

@@ -76,10 +76,6 @@ class Ocr:
             1 - float(np.exp(issued[-1])),
         )
 
-    def wipe(self) -> None:
-        """Nothing of the last plate is left in it."""
-        self._network.wipe()
-
 
 def condense(log_probs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The same probabilities in fewer steps: a run of surely blank steps becomes one."""

@@ -98,29 +98,20 @@ class PlateReader:
     def _try_out(self) -> None:
         """A network may be built and fail on the first picture: it is not to be a vehicle's."""
         width, height = self._ocr.size
-        with self._looking():
-            self._detector.detect(np.zeros((height, width), np.uint8))
+        with _looking():
+            for sides in self._detector.sizes:
+                self._detector.detect(np.zeros(sides, np.uint8))
             self._ocr.read(np.zeros((height, width, 3), np.uint8))
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         """image: (H, W) grey or (H, W, 3) BGR uint8. Raises FrameDamaged for one that OpenCV refuses."""
-        with self._looking():
+        with _looking():
             return self._read_frame(image)
 
     def read_crop(self, image: NDArray[np.uint8]) -> FrameReading:
         """As read_frame, of an image that is one plate, edge to edge; turned in it, or straight."""
-        with self._looking():
+        with _looking():
             return self._read_crop(image)
-
-    @contextmanager
-    def _looking(self) -> Iterator[None]:
-        try:
-            yield
-        except cv2.error as error:
-            raise FrameDamaged(f"a picture that can't be looked at: {clean(error)}") from error
-        finally:
-            self._detector.wipe()
-            self._ocr.wipe()
 
     def _read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
         started = time.perf_counter()
@@ -143,6 +134,14 @@ class PlateReader:
         seen, quad = look_closer(self._ocr, self._detector, image, np.array([0, 0, width, height], np.float32))
         brightness = float(to_grey(image).mean())
         return _reading([_plate(seen, quad, 1.0, brightness)], [], brightness, image, started)
+
+
+@contextmanager
+def _looking() -> Iterator[None]:
+    try:
+        yield
+    except (cv2.error, ZeroDivisionError) as error:
+        raise FrameDamaged(f"a picture that can't be looked at: {clean(error)}") from error
 
 
 def _plate(seen: Look, quad: NDArray[np.float32], score: float, brightness: float) -> FramePlate:

@@ -5,6 +5,8 @@ Exactly one of the two is used, by what is installed and in that order. The two 
 
 import importlib
 import os
+import re
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,7 @@ class Network:
         except (ValueError, RuntimeError) as error:
             raise ModelRefused(f"the runtime refuses a model: {clean(error)}") from error
         self._model = model  # the runtime reads weights from these bytes for as long as it lives
+        self._threads = threads
         inputs = self._interpreter.get_input_details()
         outputs = sorted(self._interpreter.get_output_details(), key=lambda detail: str(detail["name"]))
         self._input_index = [detail["index"] for detail in inputs]
@@ -60,16 +63,33 @@ class Network:
         self.outputs = tuple(_spec(detail) for detail in outputs)
 
     def run(self, *values: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
-        """One pass: arrays as in `inputs`, copies of arrays as in `outputs` (ordered by tensor name)."""
-        for index, value in zip(self._input_index, values, strict=True):
-            self._interpreter.set_tensor(index, value)
-        self._interpreter.invoke()
-        return tuple(self._interpreter.get_tensor(index) for index in self._output_index)
+        """One pass: arrays as in `inputs`, copies of arrays as in `outputs` (ordered by tensor name). The runtime keeps
+        nothing of what it was given."""
+        try:
+            for index, value in zip(self._input_index, values, strict=True):
+                self._interpreter.set_tensor(index, value)
+            self._interpreter.invoke()
+            return tuple(self._interpreter.get_tensor(index) for index in self._output_index)
+        finally:
+            for index, spec in zip(self._input_index, self.inputs, strict=True):
+                self._interpreter.set_tensor(index, np.zeros(spec.shape, spec.dtype))
 
-    def wipe(self) -> None:
-        """Zero what `run` was given."""
-        for index, spec in zip(self._input_index, self.inputs, strict=True):
-            self._interpreter.set_tensor(index, np.zeros(spec.shape, spec.dtype))
+    def resized(self, height: int, width: int) -> "Network":
+        """The same network of convolutions for a picture of other sides, multiples of the largest power of two that
+        divides its own. ModelRefused as from the beginning.
+
+        Sides are pairs of int32 wherever the file has them: in shapes at every stride, and in what a doubling is told
+        to give, which the runtime's own `resize_tensor_input` leaves as it was. No weights are touched: chance has to
+        hit eight bytes, mostly zeros (a test compares the shipped file, part by part).
+        """
+        rows, columns = self.inputs[0].shape[1:3]
+        sides, stride = dict[bytes, bytes](), 1
+        while rows % stride == columns % stride == 0:
+            old, new = (rows // stride, columns // stride), (height // stride, width // stride)
+            sides[struct.pack("<2i", *old)] = struct.pack("<2i", *new)
+            stride *= 2
+        model = re.sub(b"|".join(map(re.escape, sides)), lambda found: sides[found[0]], self._model)
+        return Network(model, threads=self._threads)
 
 
 def decode(codes: NDArray[np.int8], spec: TensorSpec) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ import pytest
 from edge.errors import FrameDamaged, ManifestInvalid, ManifestMismatch, ModelRefused, RuntimeMissing
 from edge.reading import runtime
 from edge.reading.bundle import load_bundle
+from edge.reading.detector import PAD
 from edge.reading.reader import PlateReader
 from edge.reading.runtime import RUNTIMES, Network, TensorSpec, decode, installed_runtime
 from edge.record import NoRead
@@ -71,19 +72,37 @@ def test_what_a_pass_returned_stays_when_the_next_runs(only: str) -> None:
 
 def test_a_reader_keeps_nothing_of_a_picture_that_it_read(only: str) -> None:
     reader = PlateReader()
-    picture = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
-    blank = reader._detector._canvas.copy()
-    for read in (reader.read_frame, reader.read_crop):
-        read(picture)
-        assert np.array_equal(reader._detector._canvas, blank)
-        for network in (reader._detector._network, reader._ocr._network):
-            assert not network._interpreter.get_tensor(network._input_index[0]).any()
+    canvases = reader._detector._canvases
+    assert sorted(reader._detector.sizes) == [(320, 576), (384, 384), (384, 512), (384, 576)]
+    for sides in reader._detector.sizes:
+        picture = np.random.default_rng(1).integers(0, 256, (*sides, 3), np.uint8)
+        for read in (reader.read_frame, reader.read_crop):
+            read(picture)
+            assert all((canvas.pixels == PAD).all() for canvas in canvases)
+            for network in (*(canvas.network for canvas in canvases), reader._ocr._network):
+                assert not network._interpreter.get_tensor(network._input_index[0]).any()
 
 
-def test_a_picture_that_opencv_refuses_is_damaged_and_the_next_is_read(only: str) -> None:
+def test_a_resized_network_is_the_same_but_for_its_sides(only: str) -> None:
+    whole = Network((SHIPPED / "detector.tflite").read_bytes(), threads=1)
+    small = whole.resized(320, 512)
+    assert [spec.shape[:3] for spec in small.inputs] == [(1, 320, 512)]
+    assert [spec.shape[:3] for spec in small.outputs] == [(1, 40, 64)] * 3
+    assert small.resized(384, 576)._model == whole._model
+    # Far from the edges of both, a spot on a grey ground gives the same maps, to a few of their codes.
+    ground = np.zeros((1, 384, 576, 1), np.int8)
+    ground[0, 100:130, 200:300, 0] = np.random.default_rng(1).integers(-128, 128, (30, 100), np.int8)
+    for a, b in zip(small.run(ground[:, :320, :512]), whole.run(ground), strict=True):
+        around = np.s_[0, 11:18, 23:39]
+        assert np.ptp(b[around].astype(int)) > 50
+        assert np.abs(a[around].astype(int) - b[around]).max() <= 5
+
+
+@pytest.mark.parametrize("sides", [(0, 640, 3), (0, 640), (640, 0)])
+def test_a_picture_that_opencv_refuses_is_damaged_and_the_next_is_read(only: str, sides: tuple[int, ...]) -> None:
     reader = PlateReader()
     with pytest.raises(FrameDamaged, match=r"^CAM-03 "):
-        reader.read_frame(np.zeros((0, 640, 3), np.uint8))
+        reader.read_frame(np.zeros(sides, np.uint8))
     assert reader.read_frame(np.zeros((480, 640, 3), np.uint8)).reason is NoRead.TOO_DARK
 
 

@@ -39,6 +39,30 @@ def test_a_plate_is_placed_in_pixels_of_the_frame_whatever_its_size(width: int, 
     assert found.score == pytest.approx(1 / (1 + np.exp(-3)))
 
 
+@pytest.mark.parametrize(
+    ("frame", "canvas"),
+    [
+        ((480, 640), (448, 608)),  # full: 4:3 would be 597 px wide
+        ((1080, 1920), (352, 608)),
+        ((720, 1280), (352, 608)),
+        ((300, 300), (448, 448)),
+        ((640, 480), (448, 448)),
+        ((200, 2000), (352, 608)),
+    ],
+)
+def test_a_frame_is_looked_at_on_the_smallest_canvas_that_shows_all_of_it_as_large(
+    frame: tuple[int, int], canvas: tuple[int, int]
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def note(codes: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
+        seen.append(codes.shape)
+        return empty_maps()
+
+    Detector(detector_model(note)).detect(np.zeros(frame, np.uint8))
+    assert seen == [(1, *canvas, 1)]
+
+
 def test_maps_of_another_grid_than_the_pictures_are_refused() -> None:
     model = detector_model(lambda codes: empty_maps())
     coarse = [dataclasses.replace(spec, shape=(1, 28, 38, spec.shape[-1])) for spec in model.network.outputs]
@@ -88,9 +112,10 @@ def test_the_network_sees_the_frame_on_a_grey_ground_after_any_other_frame() -> 
         return empty_maps()
 
     detector = Detector(detector_model(note))
-    detector.detect(np.full((480, 640), 255, np.uint8))
+    detector.detect(np.full((360, 640), 255, np.uint8))
     detector.detect(np.full((200, 800), 100, np.uint8))
     codes = seen[1][0, :, :, 0]
+    assert codes.shape == seen[0][0, :, :, 0].shape
     assert (codes[:152] == 100 - 128).all()
     assert (codes[153:] == 0).all()
     assert detector.brightness == pytest.approx(100)
