@@ -36,7 +36,7 @@ $(VENV)-peer/.installed: locks/peer.txt
 	@touch $@
 
 models: $(VENV)-train/.installed ## train both networks again (hours; PLATES=folder adds photographs; goes on where it was)
-	$(VENV)-train/bin/python -m models.train all $(if $(PLATES),--plates "$(PLATES)")
+	$(VENV)-train/bin/python -m models.train all $(if $(PLATES),--plates "$(PLATES)") $(if $(SCALE),--scale $(SCALE))
 
 $(VENV)-train/.installed: locks/train.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)-train

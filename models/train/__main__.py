@@ -25,6 +25,7 @@ console = Console()
 
 MODELS = Path(__file__).resolve().parent.parent
 PLATES_IN_POOL = 120_000
+CANVASES, CANVASES_AGAIN = 400_000, 90_000
 SAMPLES, SAMPLES_AGAIN, SAMPLES_OF_ISSUERS = 500_000, 300_000, 400_000
 ROUNDS = 2
 """How often the reader is trained on and mixed with what it was before: each time reads better than longer training."""
@@ -38,6 +39,10 @@ Plates = Annotated[
 ]
 Work = Annotated[Path, typer.Option("--work", help="Where plates and training states are kept.")]
 _WORK = Path("build/models")
+Scale = Annotated[
+    float,
+    typer.Option("--scale", help="Share of what is drawn and seen; models of 0.005 read nothing, but every stage ran."),
+]
 Models = Annotated[Path, typer.Option("--models", help="The models and their manifest; the shipped ones unless named.")]
 
 
@@ -59,7 +64,7 @@ def render(
     with _progress() as progress:
         task = progress.add_task("render", total=count, speed="")
         for done in render_pool(work / "pool", count, seed):
-            progress.update(task, completed=done)
+            progress.update(task, completed=min(done, count))
 
 
 @app.command()
@@ -137,13 +142,13 @@ def blend(
 
 
 @app.command()
-def detector(plates: Plates = None, work: Work = _WORK) -> None:
+def detector(plates: Plates = None, work: Work = _WORK, scale: Scale = 1.0) -> None:
     """Train and export the detector; then train it on, and mix both (its own module says how long)."""
     first, again = work / "detector", work / "detector-again"
     for out, action, *more in (
-        (first, "train"),
+        (first, "train", "--samples", f"{CANVASES * scale:.0f}"),
         (first, "export"),
-        (again, "train", "--samples", "90000", "--rate", "1.2e-3"),
+        (again, "train", "--samples", f"{CANVASES_AGAIN * scale:.0f}", "--rate", "1.2e-3", "--again"),
         (again, "export", "--mix", "0.5"),
     ):
         command = [sys.executable, "-m", "models.train.detector", action, "--out", str(out), *more]
@@ -262,19 +267,19 @@ def card() -> None:
 
 
 @app.command(name="all")
-def everything(plates: Plates = None, work: Work = _WORK) -> None:
+def everything(plates: Plates = None, work: Work = _WORK, scale: Scale = 1.0) -> None:
     """Every stage in order; what is there already is kept."""
-    render(work)
-    detector(plates, work)
+    render(work, round(PLATES_IN_POOL * scale))
+    detector(plates, work, scale)
     threads = os.cpu_count() or 1
     best = work / "first" / "ema.pt"
-    ocr(plates, work, best.parent, threads=threads)
+    ocr(plates, work, best.parent, round(SAMPLES * scale), threads)
     for number in range(ROUNDS):
         again, mixed = work / f"again-{number}", work / f"mixed-{number}.pt"
-        ocr(plates, work, again, SAMPLES_AGAIN, threads, start_from=best)
+        ocr(plates, work, again, round(SAMPLES_AGAIN * scale), threads, start_from=best)
         blend(again / "ema.pt", best, mixed)
         best = mixed
-    ocr(plates, work, samples=SAMPLES_OF_ISSUERS, threads=threads, start_from=best, issuer_only=True)
+    ocr(plates, work, None, round(SAMPLES_OF_ISSUERS * scale), threads, start_from=best, issuer_only=True)
     export(plates, work)
     card()
     if plates:

@@ -3,7 +3,8 @@
     python -m models.train.detector train --plates DIR --out build/detector --samples 300000
     python -m models.train.detector export --out build/detector
 
-Training is resumable: it goes on from `state.pt` in --out, or from the committed checkpoint.
+Training is resumable: it goes on from `state.pt` in --out. It begins with random weights, or (--again) with those that
+were exported last.
 """
 
 import argparse
@@ -214,7 +215,7 @@ def _generalised_iou(a: Any, b: Any) -> Any:
     return inner / union - (outer - union) / outer
 
 
-def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
+def train(plates: Path | None, out: Path, samples: int, rate: float, *, again: bool) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(int(time.time()))
     composer = Composer(*_material(plates, out), rng)
@@ -229,7 +230,7 @@ def train(plates: Path | None, out: Path, samples: int, rate: float) -> None:
         optimiser.load_state_dict(state["optimiser"])
         average, seen = state["average"], state["seen"]
     else:
-        if CHECKPOINT.exists():
+        if again:
             net.load_state_dict(_checkpoint())
         average = {k: v.clone() for k, v in net.state_dict().items()}
     stream = batches(composer, rng)
@@ -381,11 +382,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "detector.tflite")
     parser.add_argument("--samples", type=int, default=400_000)
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--mix", type=float, default=0.0, help="share of the checkpoint that it went on from")
+    parser.add_argument("--again", action="store_true", help="begin with what was exported last")
+    parser.add_argument("--mix", type=float, default=0.0, help="share of what was exported last")
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     args = parser.parse_args()
     if args.action == "train":
-        train(args.plates, args.out, args.samples, args.rate)
+        train(args.plates, args.out, args.samples, args.rate, again=args.again)
     elif args.action == "export":
         export(args.plates, args.out, args.model, args.mix)
     else:

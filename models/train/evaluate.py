@@ -146,4 +146,4 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     p, z = hits / of, 1.96
     centre = (p + z * z / (2 * of)) / (1 + z * z / of)
     half = z * sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return centre - half, centre + half
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -195,6 +195,8 @@ def train(
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         seen = int(state["seen"])
+        if seen >= schedule.samples:
+            return
     elif start_from is not None:
         for model in (net, average):
             model.load_state_dict(checkpoint.load(start_from))
