@@ -104,7 +104,7 @@ class PlateReader:
             self._ocr.read(np.zeros((height, width, 3), np.uint8))
 
     def read_frame(self, image: NDArray[np.uint8]) -> FrameReading:
-        """image: (H, W) grey or (H, W, 3) BGR uint8. Raises FrameDamaged for one that is empty or that OpenCV refuses."""
+        """image: (H, W) grey or (H, W, 3) BGR uint8. FrameDamaged for one that is empty or that OpenCV refuses."""
         with _looking():
             return self._read_frame(image)
 
