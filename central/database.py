@@ -1,6 +1,7 @@
 """The database under a collector's store: SQLite, or PostgreSQL for several collectors. Its tables and transactions."""
 
 import hashlib
+import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,10 +87,15 @@ def open_engine(address: str, *, shared: bool, read_only: bool) -> sa.Engine:
     if is_sqlite and shared:
         raise StoreShared("several collectors cannot share an SQLite file")
     if is_sqlite and read_only:
+        file = Path(url.database or ":memory:")
         try:
-            Path(url.database or ":memory:").stat()
+            file.stat()
         except OSError as error:
             raise StoreFailed(f"no store at {clean(url.database)}: {error.strerror}") from error
+        if not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists():
+            # a medium that can't be written: SQLite would want to make files beside it, for those who write meanwhile
+            unchanging = f"{file.absolute().as_uri()}?immutable=1"
+            engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(unchanging, uri=True))
     if is_sqlite:
         _prepare_sqlite(engine, read_only)
     return engine
@@ -114,6 +120,8 @@ def begin(engine: sa.Engine) -> Iterator[sa.Connection]:
         no_database = getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
         failed = StoreForeign if no_database else StoreFailed
         raise failed(f"{engine.dialect.name}: {clean(error.orig)}") from error
+    except UnicodeDecodeError as error:  # out of sqlite3, whose own message has bytes of a damaged file
+        raise StoreFailed(f"{engine.dialect.name}: the file is damaged") from error
 
 
 def lock_lanes(db: sa.Connection, lanes: Collection[str]) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 import re
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,12 +223,9 @@ class PolicyKeys:
                     self._missed.begin(began)
         return self._editions.get(version)
 
-    def had_revoked(self, key: PublicKey, by: datetime.datetime) -> bool:
-        """Whether an edition that was issued by then says that the key is revoked then."""
-        if not self._newest.revokes(key, by):
-            return False
-        editions = (self.edition(version) for version in range(self._trust.version, 0, -1))
-        return any(one is not None and one.issued <= by and one.revokes(key, by) for one in editions)
+    def issued_by(self, by: datetime.datetime) -> Policy | None:
+        """The newest edition that was issued by then."""
+        return self.edition(bisect_right(range(1, self._trust.version + 1), by, key=self._issued))
 
     def silence(self) -> str | None:
         """What there is to be said of an owner's word that may not be the last one; None if it was fresh just now."""
@@ -240,6 +238,10 @@ class PolicyKeys:
             why = "could not be reached" if isinstance(self._trouble, TrustUnreachable) else "was not believed"
             said += f", kept here, as {self._carrier} {why} ({self._trouble.what})"
         return f"{said}. What the owner said later, revocations too, is not known here."
+
+    def _issued(self, version: int) -> datetime.datetime:
+        edition = self.edition(version)
+        return at(0) if edition is None else edition.issued
 
     @property
     def _newest(self) -> Policy:

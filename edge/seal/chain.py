@@ -106,8 +106,6 @@ class ChainVerifier:
         opening = self._opening(envelope)
         headless = header.seq != 1 and opening.finding is not Finding.JOINED  # its first message may come and tell
         if epoch is None:
-            if self._from_start and headless and opening.alarm:
-                return opening
             self._epochs[header.epoch] = epoch = _Epoch(self._window, self._max_holes)
             if len(self._epochs) > self._max_epochs:
                 self._epochs.popitem(last=False)
@@ -173,7 +171,8 @@ class _Epoch:
 
     covered: disjoint runs of accounted sequence numbers, ascending; given_up: runs of those, declared and never heard;
     kept: numbers heard that were no reads, ascending, which can't be given up; seen: digest and prev of those
-    remembered; top: highest number heard, but for messages that declare gaps: those are sent ahead of their turn;
+    remembered; beside_holes: of those that are remembered for what is missing beside them only; top: highest
+    number heard, but for messages that declare gaps: those are sent ahead of their turn;
     followed: the number of the message that another epoch goes on from, 0 if none does; headless: nobody knows yet
     whether it is linked.
     """
@@ -184,6 +183,7 @@ class _Epoch:
     given_up: list[tuple[int, int]] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
     seen: OrderedDict[int, tuple[bytes, bytes | None]] = field(default_factory=OrderedDict)
+    beside_holes: OrderedDict[int, tuple[bytes, bytes | None]] = field(default_factory=OrderedDict)
     top: int = 0
     followed: int = 0
     headless: bool = False
@@ -220,11 +220,11 @@ class _Epoch:
         return Verdict(Finding.GAP, unheard) if unheard else Verdict(Finding.IN_ORDER)
 
     def _fits(self, seq: int, prev: bytes | None, digest: bytes) -> bool:
-        before, after = self.seen.get(seq - 1), self.seen.get(seq + 1)
+        before, after = self._said(seq - 1), self._said(seq + 1)
         return (before is None or before[0] == prev) and (after is None or after[1] in (None, digest))
 
     def _declare(self, first: int, last: int, last_hash: bytes) -> bool:
-        known, after = self.seen.get(last), self.seen.get(last + 1)
+        known, after = self._said(last), self._said(last + 1)
         if (known and known[0] != last_hash) or (after and after[1] not in (None, last_hash)):
             return False
         if bisect_left(self.kept, first) < bisect_right(self.kept, last):
@@ -282,6 +282,10 @@ class _Epoch:
         last = self.seen.get(self.covered[-1][1])
         return last is not None and last[0] == digest
 
+    def _said(self, seq: int) -> tuple[bytes, bytes | None] | None:
+        """Digest and prev of a number, None if they are not known any more."""
+        return self.seen.get(seq) or self.beside_holes.get(seq)
+
     def _covers(self, seq: int) -> bool:
         run = bisect_left(self.covered, seq, key=_LAST)
         return run < len(self.covered) and self.covered[run][0] <= seq
@@ -289,4 +293,8 @@ class _Epoch:
     def _remember(self, seq: int, digest: bytes, prev: bytes | None) -> None:
         self.seen[seq] = (digest, prev)
         if len(self.seen) > self.window:
-            self.seen.popitem(last=False)
+            oldest, said = self.seen.popitem(last=False)
+            if not (self._covers(oldest - 1) and self._covers(oldest + 1)):
+                self.beside_holes[oldest] = said
+                if len(self.beside_holes) > 2 * self.max_holes:
+                    self.beside_holes.popitem(last=False)

@@ -159,7 +159,7 @@ def _file(parse: Callable[[Path], object]) -> Parser:
 
 
 def _capture() -> Parser:
-    of_capture = _function("central.audit", "of_capture")
+    of_capture = _function("central.heard", "of_capture")
     return _file(lambda path: list(of_capture(path)))
 
 

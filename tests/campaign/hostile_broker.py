@@ -18,8 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from central.audit import Audit, of_store
+from central.audit import Audit
 from central.collector import Collector
+from central.heard import of_store
 from central.lanes import KeyDirectory
 from central.store import Store
 from edge.mqtt import Message, Publication, Session, lane_filter

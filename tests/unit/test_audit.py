@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,20 +12,19 @@ import pytest
 from typer.testing import CliRunner
 
 from central.audit import (
+    FORK,
     MAYBE_BEFORE,
+    OLDER_POLICY,
     UNLINKED,
     Audit,
     EpochReport,
-    Heard,
-    _linked,
     _tell,
     command,
-    of_capture,
-    of_store,
 )
+from central.heard import Heard, _linked, of_capture, of_store
 from central.prefix import Epoch
 from central.store import Store
-from edge.errors import CaptureMalformed
+from edge.errors import CaptureMalformed, StoreFailed
 from edge.record import GapRecord, LaneRecord
 from edge.seal import envelope
 from edge.seal.chain import ChainState
@@ -67,8 +68,10 @@ def extend(
     return made
 
 
-def chain(epoch: int, count: int, link: EpochLink | None = None, lane: str = "lane-1") -> list[Envelope]:
-    return extend(ChainState.start(epoch, link), [READ] * (count - 1) + [CHECKPOINT], lane)
+def chain(
+    epoch: int, count: int, link: EpochLink | None = None, lane: str = "lane-1", at_ns: int = NOW.utc_ns
+) -> list[Envelope]:
+    return extend(ChainState.start(epoch, link), [READ] * (count - 1) + [CHECKPOINT], lane, at_ns)
 
 
 def after(messages: list[Envelope]) -> ChainState:
@@ -83,6 +86,7 @@ def link(messages: list[Envelope]) -> EpochLink:
 FIRST = chain(9, 8)  # numbers of epochs are random: their order says nothing
 SECOND = chain(3, 5, link(FIRST))
 THIRD = chain(7, 5, link(SECOND))
+LATER = chain(7, 5, link(SECOND), at_ns=NOW.utc_ns + 1)
 
 
 def audited(messages: Sequence[Envelope], *announced: int, from_start: bool = True) -> list[EpochReport]:
@@ -183,16 +187,19 @@ def test_epochs_are_put_in_order_in_the_same_time_each(monkeypatch: pytest.Monke
         def messages(self, lane: str, epoch: str) -> Iterator[Heard]:
             yield Heard(lane, epoch.encode())
 
-    monkeypatch.setattr("central.audit.link_of", lambda sealed: EpochLink(int(sealed, 16) + 1, bytes(32)))
+    monkeypatch.setattr("central.heard.link_of", lambda sealed: EpochLink(int(sealed, 16) + 1, bytes(32)))
     epochs = [Epoch(Name(f"{number:016x}")) for number in range(500)]
     assert _linked(Followed(), "lane-1", epochs) == epochs[::-1]  # type: ignore[arg-type]
     assert compared < 20 * len(epochs)
 
 
 def test_an_epoch_without_its_first_message_proves_nothing(tmp_path: Path) -> None:
-    ((epoch, seq, what),) = problems(audit_of(store_of(tmp_path, *FIRST[1:])))
-    assert (epoch, seq) == ("9", 2)
-    assert "vanished" in what
+    missing = ("9", 1, "numbers 1 to 1 are missing and not declared given up")
+    assert problems(audit_of(store_of(tmp_path, *FIRST[1:]))) == [("9", 1, UNLINKED), missing]
+    assert problems(audited([*FIRST[1:4], *FIRST[5:], *SECOND]))[1:] == [
+        missing,
+        ("9", 5, "numbers 5 to 5 are missing and not declared given up"),
+    ]
 
 
 @pytest.mark.parametrize("missing", [2, 5, 7])
@@ -211,7 +218,7 @@ def test_a_changed_message_is_refused_and_its_number_is_missing(tmp_path: Path) 
     with sqlite3.connect(path) as db:
         db.execute("UPDATE messages SET sealed = ? WHERE seq = 4", (altered,))
     found = problems(audit_of(path))
-    assert any("COL-03" in what for _, _, what in found)
+    assert any("COL-03" in what for epoch, seq, what in found if (epoch, seq) == ("9", 4))
     assert any("4 to 4" in what for _, _, what in found)
 
 
@@ -357,21 +364,48 @@ def test_the_forks_that_the_collector_kept_are_told(tmp_path: Path) -> None:
     (clone,) = extend(after(FIRST[:4]), [CHECKPOINT])
     path = store_of(tmp_path, *FIRST)
     Store(str(path)).add([clone], 2)
-    (tmp_path / "lanes").mkdir()
-    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
-    code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
-    assert code == 1
-    assert "COL-04" in shown
+    (report,) = audit_of(path)
+    assert (problems([report]), report.messages) == ([("9", 5, FORK)], 8)
 
 
-def test_the_epochs_that_came_to_the_collector_without_a_link_are_told(tmp_path: Path) -> None:
+def test_an_alarm_that_somebody_wrote_into_the_store_accuses_nobody_without_a_message_that_shows_it(
+    tmp_path: Path,
+) -> None:
     path = store_of(tmp_path, *FIRST)
-    Store(str(path)).add(chain(4, 3), 2)
-    (tmp_path / "lanes").mkdir()
-    (tmp_path / "lanes" / "lane-1.pub").write_text(signing_key().public.pem())
-    code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
-    assert code == 1
-    assert "COL-06" in shown
+    alarm = "INSERT INTO alarms VALUES (?, 'COL-04', '0000000000000009', 3, ?, 1, 'what', ?)"
+    with sqlite3.connect(path) as db:
+        db.execute(alarm, ("lane-1", b"1", None))
+        db.execute(alarm, ("lane-1", b"2", FIRST[2].data))
+    assert problems(audit_of(path)) == []
+    with sqlite3.connect(path) as db:
+        db.execute(alarm, ("lane-1\x1b[2J", b"3", b"no message"))
+    ((epoch, seq, what),) = problems(audit_of(path))
+    assert (epoch, seq) == ("9", 3)
+    assert what.startswith("COL-03 from lane-1?[2J")
+
+
+def test_a_store_that_can_not_be_written_is_audited_all_the_same(tmp_path: Path) -> None:
+    path = store_of(tmp_path, *FIRST)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o555 if folder == tmp_path else 0o755)
+    as_nobody = (
+        "import os, sys; from tests.unit.test_audit import Store, of_store; os.getuid() or os.setuid(65534); "
+        "print(len(list(of_store(Store(sys.argv[1], read_only=True)))))"
+    )
+    done = subprocess.run([sys.executable, "-c", as_nobody, path], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{len(FIRST)}\n", done.stderr
+
+
+def test_a_file_that_is_damaged_in_its_description_is_an_error_of_ours(tmp_path: Path) -> None:
+    path = store_of(tmp_path, *FIRST)
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"CREATE TABLE messages", b"CREATE TABLE \xff\xffssages"))
+    with pytest.raises(StoreFailed):
+        audit_of(path)
 
 
 def test_what_a_gap_was_declared_ahead_of_is_still_to_come(tmp_path: Path) -> None:
@@ -386,6 +420,45 @@ def test_what_a_gap_was_declared_ahead_of_is_still_to_come(tmp_path: Path) -> No
     code, shown = run(str(path), "--lanes", str(tmp_path / "lanes"))
     assert code == 1
     assert "numbers 8 to 8 are missing" in shown
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [*FIRST, SECOND[1], SECOND[0], *SECOND[2:], *THIRD],
+        [*FIRST[:-1], *SECOND, FIRST[-1], *THIRD],
+        [*FIRST[:-1], *reversed(SECOND), *THIRD, FIRST[-1]],
+        [*FIRST[2:-1], *THIRD, *SECOND, FIRST[-1]],
+        [*THIRD, *FIRST[6:], *SECOND],
+        [SECOND[0], *FIRST[6:], *SECOND[1:]],
+    ],
+)
+def test_in_which_order_epochs_are_heard_means_nothing(messages: list[Envelope]) -> None:
+    assert problems(audited(messages, from_start=False)) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "accused"),
+    [
+        ([*SECOND, *FIRST[:-1]], "3"),  # its end vanished
+        ([*LATER, *FIRST], "7"),  # an epoch between them did
+        ([*FIRST, *LATER[1:]], "7"),  # nobody knows what it goes on from
+        ([*SECOND, *chain(4, 2, link(FIRST)), *FIRST], "4"),  # one only may go on from an end
+        ([*chain(4, 2, at_ns=NOW.utc_ns + 1), *FIRST, *SECOND], "4"),  # it begins anew
+    ],
+)
+def test_an_epoch_that_goes_on_from_nothing_in_a_capture_is_named(messages: list[Envelope], accused: str) -> None:
+    found = problems(audited(messages, from_start=False))
+    assert [(epoch, what) for epoch, _, what in found] == [(accused, UNLINKED)]
+
+
+def test_an_epoch_does_not_return_to_an_older_policy_than_the_one_that_it_goes_on_from() -> None:
+    def under(version: int, epoch: int, link: EpochLink | None) -> Envelope:
+        return envelope.parse(dataclasses.replace(sealer(), trust_version=version).seal(READ, epoch, 1, link).data)
+
+    first = under(2, 9, None)
+    for version, found in ((3, []), (2, []), (1, [("3", 1, OLDER_POLICY)])):
+        assert problems(audited([first, under(version, 3, EpochLink(9, first.digest))])) == found
 
 
 def test_a_capture_may_begin_in_the_middle_but_not_lack_anything(tmp_path: Path) -> None:
@@ -436,6 +509,15 @@ def test_whatever_a_broker_passes_on_is_told_and_the_rest_of_the_capture_judged(
     assert sum(report.messages for report in audit.reports()) == 1
     ((_, _, what),) = problems(audit.reports())
     assert "COL-0" in what
+
+
+def test_a_line_of_a_capture_that_was_cut_off_accuses_nobody_and_is_told(tmp_path: Path) -> None:
+    line = f"lanes/v1/lane-1/record {FIRST[0].data.hex()}\n"
+    said: list[str] = []
+    for cut in (line[:-1], line[:-2], line[:-3], line[:20]):
+        (tmp_path / "capture").write_text(f"{line}\n{cut}")
+        assert len(list(of_capture(tmp_path / "capture", said.append))) == 1
+    assert said == [f"{tmp_path / 'capture'}, line 3 is cut off, and not judged"] * 4
 
 
 @pytest.mark.parametrize(
@@ -509,5 +591,5 @@ def test_people_are_told_of_kinds_in_words_and_of_a_lane_without_an_epoch_by_its
     code, shown = run(str(tmp_path / "capture"), "--capture", "--lanes", str(tmp_path / "lanes"))
     assert code == 1
     assert "4 messages (1 audit, 1 checkpoint, 2 read), 0 declared given up" in shown
-    assert "  WRONG gh?ost: COL-03" in shown
+    assert "  WRONG gh?ost from line 5: COL-03" in shown
     assert shown.endswith("4 messages: 1 problem\n")

@@ -8,7 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from central.audit import REVOKED_READER, UNNAMED_READER, Audit, Heard, command
+from central.audit import ENDED_READER, MISSING_READER, UNNAMED_READER, Audit, command
+from central.heard import Heard
 from central.lanes import KeyDirectory, PolicyKeys, admit, open_lane_keys
 from central.repository import Repository
 from central.store import Store
@@ -415,6 +416,43 @@ def test_a_reader_counts_as_unnamed_thirty_days_after_an_edition_revoked_it_what
         return [problem.what for report in audit.reports() for problem in report.problems if report.epoch[-1:] == "1"]
 
     assert found(29) == []
-    assert found(31) == [REVOKED_READER]
+    assert found(29, names=2) == [MISSING_READER]
+    assert found(31) == [ENDED_READER]
     assert found(31, names=2) == []
     assert found(31, version=2) == [UNNAMED_READER]
+    assert found(31, version=2, names=2) == []
+    assert found(31, version=2, names=1) == [MISSING_READER]
+
+
+@pytest.mark.parametrize("left_out", [True, False])
+def test_a_reader_whom_the_owner_ended_or_left_out_counts_no_more_30_days_after_that_policy(
+    tmp_path: Path, left_out: bool
+) -> None:
+    signers = {name: FileSigner(signing_key(name=name)) for name in ("root", "targets", "online")}
+    began = _now() - 400 * DAY
+    readers = [recipient_key(name=name).public for name in ("owner", "escrow", "integrator")]
+    owner = Repository.create(
+        tmp_path / "owner", [signers["root"]], 1, signers["targets"].public, signers["online"].public, began
+    )
+    kept = tuple(Recipient(key=key) for key in readers[:2])
+    owner.edit(
+        recipients=(*kept, Recipient(key=readers[2])),
+        lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),))},
+    )
+    owner.publish(signers["targets"], signers["online"], began)
+    owner.edit(recipients=kept if left_out else (*kept, Recipient(key=readers[2], until=began + DAY)))
+    owner.publish(signers["targets"], signers["online"], began)
+    owner.edit(recipients=(*kept, Recipient(key=readers[2])))
+    owner.publish(signers["targets"], signers["online"], began + 100 * DAY)
+    sign(owner)
+    keys = policy_keys(tmp_path, owner)
+
+    def found(days: int, version: int) -> list[str]:
+        sealed_ns = int((began + days * DAY).timestamp()) * 1_000_000_000
+        message = Sealer("lane-1", FileSigner(signing_key()), tuple(readers), version, lambda: sealed_ns)
+        audit = Audit(keys, from_start=True)
+        audit.take(Heard("lane-1", message.seal(READ, 1, 1, None).data))
+        return [problem.what for report in audit.reports() for problem in report.problems if report.epoch[-1:] == "1"]
+
+    assert [found(days, 1) for days in (29, 31)] == [[], [ENDED_READER]]
+    assert found(101, 3) == []  # named anew: what was said before that counts no more

@@ -210,6 +210,19 @@ def test_beyond_the_window_a_message_counts_as_accounted_for() -> None:
     assert findings(verifier, TEN[8:]) == [Finding.DUPLICATE, Finding.DUPLICATE]
 
 
+def test_what_is_beside_a_hole_is_remembered_for_what_fills_it() -> None:
+    """However much later: a gap or a message must fit what is on either side of it."""
+    for fills, found in (
+        (TEN[2], Finding.LATE),
+        (extend(ChainState(1, 3, bytes(32)), [READ])[0], Finding.FORK),
+        (extend(after(TEN), [gap(TEN, 3, 3)])[0], Finding.DECLARED),
+        (extend(after(TEN), [GapRecord(3, 3, 1, "outbox-full", bytes(32))])[0], Finding.FORK),
+    ):
+        verifier = ChainVerifier("lane-1", window=4)
+        findings(verifier, [*TEN[:2], *TEN[3:]])
+        assert verifier.accept(fills).finding is found
+
+
 def test_what_is_remembered_is_bounded() -> None:
     verifier = ChainVerifier("lane-1", window=4, max_holes=2)
     findings(verifier, TEN[::2])
