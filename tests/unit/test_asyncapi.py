@@ -41,3 +41,20 @@ def test_limits_are_those_of_the_code() -> None:
 def test_a_request_has_the_fields_of_the_code() -> None:
     request = DESCRIBED[DESCRIBED.index("    request:\n      title") : DESCRIBED.index("    file:\n      title")]
     assert set(re.findall(r"^          (\w+): \{", request, re.MULTILINE)) == set(_Wire.model_fields)
+
+
+def test_operation_bindings_are_referred_to_whole_and_name_their_protocol() -> None:
+    """AsyncAPI 3 has references for all bindings of an operation, not for those of one protocol."""
+    operations = section("operations", "components")
+    kept = section("  operationBindings", "  messages")
+    referred = re.findall(r"^    bindings: (.+)$", operations, re.MULTILINE)
+    named = dict(re.findall(r"^    (\w+): \{ (\w+): \{ .+ \} \}$", kept, re.MULTILINE))
+    assert len(referred) == operations.count("bindings:") == operations.count("action: send")
+    assert set(referred) == {f"{{ $ref: '#/components/operationBindings/{name}' }}" for name in named}
+    assert len(named) == len(kept.splitlines()) - 1
+    assert set(named.values()) == {"mqtt"}
+
+
+def section(name: str, following: str) -> str:
+    """The text from the line `name`: up to the line `following`:."""
+    return DESCRIBED[DESCRIBED.index(f"\n{name}:\n") + 1 : DESCRIBED.index(f"\n{following}:\n")]
