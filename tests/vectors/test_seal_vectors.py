@@ -23,6 +23,22 @@ PUBLIC: dict[str, PublicKey] = {
 }
 
 
+REASONS = {
+    "padding that is not zero": "is not in the one form that it has",
+    "a block more of padding than needed": "is not in the one form that it has",
+    "no padding": "must be a map with padding",
+    "a text and a reason for none": "must have a text or the reason why there is none",
+    "a plate in small letters": "text: must be text like",
+    "a map with a key twice": "a key twice or out of order",
+}
+"""Why each of the wrong records is refused."""
+
+
+def number(epoch: int) -> str:
+    """An epoch as the file has it."""
+    return f"{epoch:016x}"
+
+
 def opener(kid: str) -> FileOpener:
     one = next(one for one in VECTORS["keys"] if one["kid"] == kid)
     blocks = [
@@ -39,6 +55,17 @@ def test_the_file_holds_what_it_should() -> None:
     assert all(PUBLIC[one["kid"]].kid.hex() == one["kid"] for one in VECTORS["keys"])
 
 
+def test_any_language_can_hold_the_numbers_of_the_file() -> None:
+    whole = json.loads(json.dumps(VECTORS), parse_int=lambda digits: int(digits) == int(float(digits)))
+    assert False not in _leaves(whole)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if not isinstance(value, dict | list):
+        return [value]
+    return [leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(one)]
+
+
 @pytest.mark.parametrize("vector", VECTORS["suites"] + VECTORS["chain"])
 def test_a_message_says_what_the_vector_says(vector: dict[str, Any]) -> None:
     found = envelope.parse(bytes.fromhex(vector["message"]))
@@ -46,14 +73,14 @@ def test_a_message_says_what_the_vector_says(vector: dict[str, Any]) -> None:
     header, said = found.header, vector["header"]
     assert found.digest.hex() == vector["digest"]
     assert [kid.hex() for kid in found.recipients] == vector["recipients"]
-    assert (header.version, header.lane, header.epoch, header.seq) == tuple(
+    assert (header.version, header.lane, number(header.epoch), header.seq) == tuple(
         said[name] for name in ("version", "lane", "epoch", "seq")
     )
     assert (header.time_ns, header.kind, header.trust_version) == tuple(
         said[name] for name in ("time_ns", "kind", "trust_version")
     )
     if isinstance(header.prev, EpochLink):
-        assert said["prev"] == {"epoch": header.prev.epoch, "head": header.prev.head.hex()}
+        assert said["prev"] == {"epoch": number(header.prev.epoch), "head": header.prev.head.hex()}
     else:
         assert said["prev"] == (header.prev and header.prev.hex())
     gap = header.gap
@@ -85,15 +112,21 @@ def test_a_message_of_a_wrong_shape_is_refused_with_its_code(vector: dict[str, A
 
 
 @pytest.mark.parametrize("vector", VECTORS["wrong_records"], ids=lambda vector: vector["why"])
-def test_a_plaintext_that_is_no_record_is_refused_with_its_code(vector: dict[str, Any]) -> None:
+def test_a_plaintext_that_is_no_record_is_refused_with_its_code_for_the_reason_that_it_names(
+    vector: dict[str, Any],
+) -> None:
+    plaintext = bytes.fromhex(vector["plaintext"])
     with pytest.raises(SealaneError) as caught:
-        record.decode(vector["kind"], bytes.fromhex(vector["plaintext"]))
+        record.decode(vector["kind"], plaintext)
     assert caught.value.code == vector["code"]
+    assert REASONS[vector["why"]] in str(caught.value)
+    assert len(plaintext) % record.BLOCK_BYTES == 0, "its length is wrong as well"
+    assert len(plaintext) >= record.LEAST_READ_BYTES, "its length is wrong as well"
 
 
 @pytest.mark.parametrize("vector", VECTORS["receipts"])
 def test_a_receipt_says_what_the_vector_says(vector: dict[str, Any]) -> None:
     said = receipt.verify(receipt.parse(bytes.fromhex(vector["receipt"])), [PUBLIC[vector["signer"]]])
-    assert (said.lane, said.epoch, said.up_to_seq, said.head.hex(), said.time_ns) == tuple(
+    assert (said.lane, number(said.epoch), said.up_to_seq, said.head.hex(), said.time_ns) == tuple(
         vector[name] for name in ("lane", "epoch", "up_to_seq", "head", "time_ns")
     )

@@ -32,6 +32,11 @@ def sealer(signer: FileSigner, *recipients: PrivateKey) -> Sealer:
     return Sealer("lane-1", signer, tuple(key.public for key in recipients), 3, now_ns=lambda: NOW.utc_ns)
 
 
+def number(epoch: int) -> str:
+    """An epoch as 16 hex digits: JSON's numbers end at 2^53 in many languages."""
+    return f"{epoch:016x}"
+
+
 def message(said: LaneRecord, data: bytes) -> dict[str, Any]:
     found = envelope.parse(data)
     header = found.header
@@ -44,9 +49,9 @@ def message(said: LaneRecord, data: bytes) -> dict[str, Any]:
         "header": {
             "version": header.version,
             "lane": header.lane,
-            "epoch": header.epoch,
+            "epoch": number(header.epoch),
             "seq": header.seq,
-            "prev": {"epoch": link.epoch, "head": link.head.hex()}
+            "prev": {"epoch": number(link.epoch), "head": link.head.hex()}
             if isinstance(link, EpochLink)
             else link and link.hex(),
             "time_ns": header.time_ns,
@@ -107,7 +112,7 @@ def refused() -> Iterator[dict[str, str]]:
         "an unknown field of the lane's header": signed(lane(_9=1)),
         "another content type": signed({**headers, 3: 97}),
         "EdDSA, which is not fully specified": signed({**headers, 1: -8}),
-        "a gap in a read": signed(lane(_8=[1, 2, bytes(32)])),
+        "a gap in a read": signed(lane(_8=[2, 3, bytes(32)])),
         "no digest of the message before": signed(lane(_4=None)),
         "a number of zero": signed(lane(_3=0)),
         "another kind": signed(lane(_6="x")),
@@ -120,25 +125,35 @@ def refused() -> Iterator[dict[str, str]]:
 
 
 def wrong_records() -> Iterator[dict[str, str]]:
-    """Plaintexts that are no record."""
+    """Plaintexts that are no record, each for the one reason that it names: all are whole blocks, as long as a read."""
     good = record.encode(READ)
     fields: Any = cbor.decode(good)
     bare = {key: value for key, value in fields.items() if key != 23}
-
-    def padded(values: Any, size: int) -> bytes:
-        return cbor.encode({**values, 23: bytes(size)})
-
-    both = {**bare, 6: {**bare[6], 1: str(NoRead.UNSURE)}}
+    filled = cbor.encode({**bare, 11: ""})
     cases = {
         "padding that is not zero": good[:-1] + b"\1",
-        "a block more of padding than needed": padded(bare, len(fields[23]) + 128),
-        "no padding": cbor.encode(bare),
-        "a text and a reason for none": padded(both, -len(padded(both, 0)) % 128),
+        "a block more of padding than needed": padded(bare, len(good) + record.BLOCK_BYTES),
+        "no padding": cbor.encode({**bare, 11: "0" * (len(good) - len(filled) - 1)}),  # a text's longer head takes one
+        "a text and a reason for none": padded({**bare, 6: {**bare[6], 1: str(NoRead.UNSURE)}}),
         "a plate in small letters": good.replace(b"AB12CDE", b"ab12cde"),
-        "a map with a key twice": b"\xa2\x00\x00\x00\x00",
+        "a map with a key twice": twice(bare, 4),
     }
     for why, data in cases.items():
         yield {"why": why, "kind": "r", "plaintext": data.hex(), "code": "REC-02"}
+
+
+def padded(values: Any, size: int = record.LEAST_READ_BYTES) -> bytes:
+    """A map with the padding that makes it `size` bytes long."""
+    every = (cbor.encode({**values, 23: bytes(padding)}) for padding in range(size))
+    return next(data for data in every if len(data) == size)
+
+
+def twice(values: Any, key: int) -> bytes:
+    """A map of fewer than 23 entries, padded, in which `key` comes twice, with the same value."""
+    entry = cbor.encode({key: values[key]})[1:]
+    whole = padded(values, record.LEAST_READ_BYTES - len(entry))
+    end = len(cbor.encode({number: value for number, value in values.items() if number <= key}))
+    return bytes([whole[0] + 1]) + whole[1:end] + entry + whole[end:]
 
 
 def receipts() -> Iterator[dict[str, Any]]:
@@ -148,7 +163,7 @@ def receipts() -> Iterator[dict[str, Any]]:
             "receipt": receipt.sign(said, signer).hex(),
             "signer": signer.public.kid.hex(),
             "lane": said.lane,
-            "epoch": said.epoch,
+            "epoch": number(said.epoch),
             "up_to_seq": said.up_to_seq,
             "head": said.head.hex(),
             "time_ns": said.time_ns,
