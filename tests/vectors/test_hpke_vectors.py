@@ -83,6 +83,20 @@ def test_the_hybrid_and_the_one_stage_kdf_against_the_drafts_vectors() -> None:
         opens(vector, hpke.MLKEM768_X25519)
 
 
+def test_the_one_stage_key_schedule_is_that_of_the_edition_that_the_wire_format_names() -> None:
+    """draft-ietf-hpke-pq-05, appendix A.12.1: MLKEM768-X25519, SHAKE256, ChaCha20Poly1305."""
+    key, nonce = hpke.SHAKE256.schedule(
+        b"HPKE" + bytes.fromhex("647a00110003"),
+        bytes.fromhex("c3b302f7ad7e13ab4713facdd0d8058507133e966519acca3af01ab2d5c96549"),
+        b"4f6465206f6e2061204772656369616e2055726e",
+        psk=b"",
+        psk_id=b"",
+        key_bytes=32,
+    )
+    assert key.hex() == "946a26bbe80fcb3b39e15971fd7f4b41f05826073fcc015c69a5c4a430166920"
+    assert nonce.hex() == "df9df51376022d86761ae77c"
+
+
 def _pairs() -> list[tuple[hpke.Suite, theirs.Suite, hpke.PrivateHalf, Any]]:
     """What sealane uses, with the same suite of `cryptography`."""
     x = x25519.X25519PrivateKey.generate()
