@@ -26,7 +26,7 @@ from central.enrolments import Enrolments
 from central.folder import PART, in_turn
 from central.repository import Repository
 from central.roots import ROLES, changes
-from edge import manifest
+from edge import enrolment, manifest
 from edge.errors import (
     AuthorityExists,
     AuthorityInvalid,
@@ -107,7 +107,9 @@ def init(
     for name, key in made.items():
         keys.save(key, folder / "keys" / name, secret)
     roots = [FileSigner(key) for name, key in made.items() if name.startswith("root-")]
-    Repository.create(folder, roots, threshold, made[TARGETS_KEY].public, made[ONLINE_KEY].public, options.utc_now())
+    repository = Repository.create(
+        folder, roots, threshold, made[TARGETS_KEY].public, made[ONLINE_KEY].public, options.utc_now()
+    )
     Authority.open_or_make(folder / "tls")
     typer.echo(f"{folder / 'keys'} holds {root_keys} root keys, of which {threshold} must sign a change of keys.")
     typer.echo("Move each root key to a place of its own, off line, and leave none of them here.")
@@ -115,6 +117,7 @@ def init(
         f"{folder / 'tls' / 'ca.key'} is in clear: whoever has it can issue certificates and so connect to the broker, "
         "but neither read nor sign records. Keep the folder accordingly."
     )
+    typer.echo(f"The root's fingerprint, to be compared at each box: {repository.roots.fingerprint}")
     typer.echo("Next: add-recipient (two at least), add-collector, add-lane, sign.")
 
 
@@ -181,7 +184,7 @@ def revoke(
 
     That holds for all that comes from then on, whatever policy it names and however long it waited in its box.
     """
-    repository, kid = Repository(folder), options.fingerprint_digits(*key)
+    repository, kid = Repository(folder), enrolment.fingerprint_digits(*key)
     if take_back:
         _take_back(repository, kid)
         return
@@ -196,7 +199,7 @@ def revoke(
 @app.command()
 def remove(folder: options.AuthorityFolder, key: options.Fingerprint) -> None:
     """Take out a key whose time is over: there is room for so many. Earlier policies, which judge its time, keep it."""
-    repository, kid, now = Repository(folder), options.fingerprint_digits(*key), options.utc_now()
+    repository, kid, now = Repository(folder), enrolment.fingerprint_digits(*key), options.utc_now()
 
     def others(known: tuple[AnyListed, ...]) -> tuple[AnyListed, ...]:
         return tuple(one for one in known if one.key.kid.hex() != kid)
@@ -239,7 +242,7 @@ def rotate_root(
     Repository(folder).roots.propose(
         options.utc_now(),
         add=[keys.load_public(path, Purpose.SIGNING) for path in add or []],
-        remove=[options.fingerprint_digits(kid) for kid in remove or []],
+        remove=[enrolment.fingerprint_digits(kid) for kid in remove or []],
         threshold=threshold,
         targets=None if targets is None else keys.load_public(targets, Purpose.SIGNING),
         online=None if online is None else keys.load_public(online, Purpose.SIGNING),
@@ -342,6 +345,7 @@ def publish(
 def status(folder: options.AuthorityFolder) -> None:
     """Show what is in force, what the draft changes, and when something ends."""
     repository = Repository(folder)
+    typer.echo(f"the root's fingerprint, to be compared at a box: {repository.roots.fingerprint}")
     authority_status.show(repository, options.utc_now())
     _warn_of_all(repository)
 

@@ -41,15 +41,16 @@ def add_lane(
     asked = enrolment.parse(data)
     if confirmed is None and not enrolments.vouched(asked, now):
         confirmed = options.typed(f"The fingerprint that {asked.lane} shows", "--fingerprint")
-    shown = None if confirmed is None else options.fingerprint_digits(confirmed)
+    shown = None if confirmed is None else enrolment.fingerprint_digits(confirmed)
     with repository.turn():
-        if shown != options.fingerprint_digits(asked.fingerprint) and not enrolments.vouched(asked, now):
+        if shown != enrolment.fingerprint_digits(asked.fingerprint) and not enrolments.vouched(asked, now):
             # never the right one: whoever is in a hurry would copy it, and nobody had asked the box
             raise RequestNotAsShown(f"this request of {asked.lane} has another fingerprint than the one given")
         enrolments.enrol(asked, data, now, epoch)
         reply = enrolments.reply(asked.lane)
     typer.echo(f"lane {asked.lane} signs with {asked.signing_key.fingerprint}; sign the draft, then carry")
     typer.echo(f"{reply} to the box: sealane enrol --finish {asked.lane}.enrolled")
+    typer.echo(f"the root's fingerprint, to be compared at the box: {repository.roots.fingerprint}")
 
 
 @app.command()

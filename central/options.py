@@ -4,7 +4,6 @@ import datetime
 import os
 import sys
 from pathlib import Path
-from string import hexdigits
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +11,6 @@ import typer
 from edge.errors import (
     AuthorityInvalid,
     AuthorityUnconfirmed,
-    AuthorityUnknown,
     ConfigInvalid,
     KeyFileExposed,
     KeyFileMissing,
@@ -21,7 +19,7 @@ from edge.errors import (
     OptionMissing,
     clean,
 )
-from edge.seal.keys import KID_BYTES, KeyType
+from edge.seal.keys import KeyType
 
 if TYPE_CHECKING:
     from edge.config import Broker
@@ -103,16 +101,6 @@ def own_name(certificate: Path) -> str:
 
 def utc_now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
-
-
-def fingerprint_digits(*parts: str) -> str:
-    """A fingerprint as people copy it, in one piece or several, without blanks. AuthorityUnknown if it is none."""
-    digits = "".join("".join(parts).split()).lower()
-    if set(digits) - set(hexdigits):
-        raise AuthorityUnknown("a fingerprint is made of hex digits")
-    if len(digits) != 2 * KID_BYTES:
-        raise AuthorityUnknown(f"a fingerprint has {2 * KID_BYTES} hex digits, not {len(digits)}")
-    return digits
 
 
 def typed(question: str, option: str) -> str:

@@ -15,6 +15,7 @@ from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from central.folder import Turn, in_turn, write
 from central.metadata import TufSigner, in_days, opened, tuf_key
+from edge import enrolment
 from edge.errors import (
     AuthorityBusy,
     AuthorityNothingToSign,
@@ -52,6 +53,11 @@ class Roots:
     def first_bytes(self) -> bytes:
         """What a lane starts from; it never changes for it."""
         return (self._metadata / "1.root.json").read_bytes()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what a lane starts from, for people to compare at the box: whoever carries that there may swap it."""
+        return enrolment.fingerprint(self.first_bytes)
 
     @property
     def until(self) -> datetime.datetime:

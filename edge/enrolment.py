@@ -1,18 +1,20 @@
 """Enrolment: what a box asks of the owner, signed with the key it asks for; for a further key, with the old one too.
 
-The request is not secret. What must be compared over another way is its fingerprint, before the owner countersigns.
+The request is not secret. What must be compared over another way is its fingerprint, before the owner countersigns; and
+that of the owner's root, before the box takes what comes back.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
+from string import hexdigits
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.errors import KeyFileError, RequestInvalid, SealError
+from edge.errors import AuthorityUnknown, KeyFileError, RequestInvalid, SealError
 from edge.seal import keys
 from edge.seal.keys import PublicKey, Purpose
 from edge.seal.signer import Signer, algorithm_of, check
@@ -93,6 +95,20 @@ def parse(data: bytes) -> Request:
         raise RequestInvalid("its key or its signature does not hold") from error
     if not isinstance(tls_key, ec.EllipticCurvePublicKey) or not isinstance(tls_key.curve, ec.SECP256R1):
         raise RequestInvalid("its TLS key is not on P-256")
-    fingerprint = keys.fingerprint(hashlib.sha256(wire.signed_bytes()).digest()[: keys.KID_BYTES])
     replaces = bytes.fromhex(wire.replaces) if wire.replaces else None
-    return Request(wire.lane, key, tls_key, replaces, fingerprint, wire)
+    return Request(wire.lane, key, tls_key, replaces, fingerprint(wire.signed_bytes()), wire)
+
+
+def fingerprint(data: bytes) -> str:
+    """What people compare in place of a request or a root: in groups of four hex digits, as a key's."""
+    return keys.fingerprint(hashlib.sha256(data).digest()[: keys.KID_BYTES])
+
+
+def fingerprint_digits(*parts: str) -> str:
+    """A fingerprint as people copy it, in one piece or several, without blanks. AuthorityUnknown if it is none."""
+    digits = "".join("".join(parts).split()).lower()
+    if set(digits) - set(hexdigits):
+        raise AuthorityUnknown("a fingerprint is made of hex digits")
+    if len(digits) != 2 * keys.KID_BYTES:
+        raise AuthorityUnknown(f"a fingerprint has {2 * keys.KID_BYTES} hex digits, not {len(digits)}")
+    return digits

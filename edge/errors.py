@@ -474,6 +474,22 @@ class TrustNotSetUp(TrustError):
     )
 
 
+class TrustUnconfirmed(TrustError):
+    code = "TRUST-10"
+    hint = (
+        "Ask the owner over the phone for the root's fingerprint, which `sealane authority status` shows, and compare "
+        "it at a terminal, or give it: --root-fingerprint."
+    )
+
+
+class TrustNotAsShown(TrustUnconfirmed):
+    code = "TRUST-11"
+    hint = (
+        "Ask the owner for the root's fingerprint again, over the phone, and type what you hear. If it still differs, "
+        "the folder was swapped on the way: use nothing of it, and have it brought another way."
+    )
+
+
 class AuthorityError(TrustError):
     """The owner's side: the repository, its keys and its drafts."""
 

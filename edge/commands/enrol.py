@@ -26,6 +26,10 @@ def command(
     ),
     request: Annotated[Path | None, typer.Option(help="Where the request goes; without it LANE.request.")] = None,
     finish: Annotated[Path | None, typer.Option(help="The folder LANE.enrolled that the owner gave back.")] = None,
+    root_fingerprint: Annotated[
+        str | None,
+        typer.Option(help="As the owner says it, in quotes; with --finish, which asks if it is not given."),
+    ] = None,
     p256: Annotated[bool, typer.Option("--p256", help="Sign with P-256 in place of Ed25519.")] = False,
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Ask with a new signing key: the owner revoked the one that the box has.")
@@ -43,7 +47,7 @@ def command(
     tls_file = _on_disk(settings.broker.key_file, config.parent)
     try:
         if finish is not None:
-            _finish(settings, settings.trust.root_file, finish, signing_file, tls_file)
+            _finish(settings, settings.trust.root_file, finish, signing_file, tls_file, root_fingerprint)
         else:
             _make_keys(settings, signing_file, tls_file, KeyType.P256 if p256 else KeyType.ED25519, anew=new_key)
             _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file)
@@ -101,7 +105,9 @@ def _show_qr(text: str) -> None:
     segno.make(text, micro=False).terminal(sys.stdout, compact=True)
 
 
-def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path) -> None:
+def _finish(
+    settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path, confirmed: str | None
+) -> None:
     from edge.carrier import DirectoryCarrier
     from edge.errors import RequestInvalid, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
@@ -116,6 +122,8 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
         raise RequestInvalid(f"{folder / 'certificate.pem'} holds no certificate")
     if certified != tls_key:
         raise RequestInvalid("the certificate is for another box's key")
+    before = root_file.read_bytes() if root_file.exists() else None
+    _compare(root, before, confirmed)
     now = datetime.datetime.now(datetime.UTC)
     mine = {signer.public.kid for signer in _signers(settings, signing_file)}
 
@@ -127,8 +135,7 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
         return trust
 
     kept = settings.state.directory / TRUST_FOLDER
-    known = not root_file.exists() or root_file.read_bytes() == root
-    trust = verified(kept) if known else _instead_of(kept, verified)
+    trust = verified(kept) if before in (None, root) else _instead_of(kept, verified)
     for path, content in (
         (root_file, root),
         (settings.broker.ca_file, ca),
@@ -140,6 +147,30 @@ def _finish(settings: "LaneConfig", root_file: Path, folder: Path, signing_file:
     for key in trust.policy.recipients_at(now):
         sys.stdout.write(f"  readable by {key.fingerprint}\n")
     sys.stdout.write("start the lane now, or restart it where it runs\n")
+
+
+def _compare(root: bytes, before: bytes | None, confirmed: str | None) -> None:
+    """Have the fingerprint of a root that is not the one of `before` compared: its carrier may be anybody.
+
+    confirmed: the one that the owner said, if it was given. TrustNotAsShown, TrustUnconfirmed.
+    """
+    from edge.enrolment import fingerprint, fingerprint_digits
+    from edge.errors import TrustNotAsShown, TrustUnconfirmed
+
+    shown = fingerprint(root)
+    if confirmed is not None:
+        if fingerprint_digits(confirmed) != fingerprint_digits(shown):
+            # never the right one: whoever is in a hurry would copy it, and nobody had asked the owner
+            raise TrustNotAsShown("the root that the folder brings has another fingerprint than the one given")
+    elif root != before:
+        sys.stdout.write(f"The folder brings a root with the fingerprint\n\n    {shown}\n\n")
+        sys.stdout.flush()
+        question = "Does the owner say the same fingerprint, over the phone?"
+        if before is not None:
+            question = f"It replaces another authority, whose root is {fingerprint(before)}. {question}"
+        if not sys.stdin.isatty():
+            raise TrustUnconfirmed(f"no terminal to ask: {question}")
+        typer.confirm(question, abort=True, err=True)
 
 
 def _certified(certificate: bytes) -> object:

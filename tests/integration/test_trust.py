@@ -159,7 +159,11 @@ receipt_timeout_s = 1
         fingerprint = enrolment.parse(request.read_bytes()).fingerprint
         authority("add-lane", owner.folder, request, "--fingerprint", fingerprint)
         owner.sign()
-        enrol("--config", self.config, "--finish", owner.folder / f"{self.name}.enrolled")
+        self.finish(owner, owner.folder / f"{self.name}.enrolled")
+
+    def finish(self, owner: Owner, reply: Path) -> None:
+        said = owner.repository.roots.fingerprint
+        enrol("--config", self.config, "--finish", reply, "--root-fingerprint", said)
 
     @contextmanager
     def running(self) -> Iterator["Box"]:
@@ -279,10 +283,10 @@ def test_a_box_takes_no_reply_that_is_for_another_box_or_was_not_signed(owner: O
     request = other.ask()
     fingerprint = enrolment.parse(request.read_bytes()).fingerprint
     with pytest.raises(RequestInvalid):
-        enrol("--config", other.config, "--finish", owner.folder / "lane-1.enrolled")
+        other.finish(owner, owner.folder / "lane-1.enrolled")
     authority("add-lane", owner.folder, request, "--fingerprint", fingerprint)
     with pytest.raises(RequestInvalid):
-        enrol("--config", other.config, "--finish", owner.folder / "lane-2.enrolled")
+        other.finish(owner, owner.folder / "lane-2.enrolled")
 
 
 def test_beside_the_unit_private_keys_stay_in_roots_folder_and_the_state_is_the_services(owner: Owner) -> None:

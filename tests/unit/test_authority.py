@@ -82,7 +82,7 @@ def request_of(lane: str, folder: Path) -> tuple[Path, str]:
 
 def test_an_enrolled_lane_has_its_epoch_its_certificate_and_a_folder_to_carry(folder: Path) -> None:
     request, fingerprint = request_of("lane-1", folder)
-    authority("add-lane", folder, request, "--fingerprint", fingerprint, "--new-epoch", "00000000000000AB")
+    told = authority("add-lane", folder, request, "--fingerprint", fingerprint, "--new-epoch", "00000000000000AB")
     (lane,) = Repository(folder).draft.lanes.values()
     assert [one.key.kid for one in lane.keys] == [signing_key().public.kid]
     assert lane.epochs == ("00000000000000ab",)
@@ -90,6 +90,8 @@ def test_an_enrolled_lane_has_its_epoch_its_certificate_and_a_folder_to_carry(fo
         "root.json", "ca.pem", "certificate.pem", "repository",
     }  # fmt: skip
     assert (folder / "requests" / "lane-1").read_bytes() == request.read_bytes()
+    brought = enrolment.fingerprint((folder / "lane-1.enrolled" / "root.json").read_bytes())
+    assert all(brought in shown for shown in (told, authority("status", folder)))
 
 
 @pytest.mark.parametrize("epoch", ["", "ab", "00000000000000zz", "00000000000000ab0"])

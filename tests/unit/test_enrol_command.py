@@ -1,20 +1,21 @@
 """`sealane enrol` on a box that was enrolled before: what stays, and what does not."""
 
 import datetime
+import io
 import os
 import shutil
 from pathlib import Path
 
 import pytest
 import typer
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from central.enrolments import Enrolments
 from central.repository import Repository
 from edge import enrolment, keeper
 from edge.commands.enrol import command
 from edge.config import load
-from edge.errors import RequestInvalid, TrustNotSetUp, TrustRefused, TrustUnkept
+from edge.errors import RequestInvalid, TrustNotAsShown, TrustNotSetUp, TrustRefused, TrustUnconfirmed, TrustUnkept
 from edge.keeper import tls_public
 from edge.policy import Recipient, Revocation
 from edge.seal.keys import KeyType, PublicKey
@@ -49,8 +50,17 @@ class Box:
         self._enrol("--request", self.folder / "request", *how)
         return (self.folder / "request").read_bytes()
 
-    def finish(self, reply: Path) -> str:
+    def finish(self, reply: Path, said: str | None = None) -> str:
+        """With the fingerprint that the owner says; that of the reply if not given."""
+        return self._enrol("--finish", reply, "--root-fingerprint", said or fingerprint_of(reply))
+
+    def finish_without_a_terminal(self, reply: Path) -> str:
         return self._enrol("--finish", reply)
+
+    def finish_at_a_terminal(self, reply: Path, answer: str) -> Result:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("typer.testing.make_input_stream", lambda _, charset: Terminal(answer.encode(charset)))
+            return self._invoke("--finish", reply)
 
     def signs_with(self) -> PublicKey:
         return keeper.stand(load(self.config))[1].sealer.signer.public
@@ -60,11 +70,29 @@ class Box:
         return keeper.stand(load(self.config))[1].certificate_file
 
     def _enrol(self, *words: object) -> str:
-        app = typer.Typer()
-        app.command()(command)
-        result = CliRunner().invoke(app, ["--config", str(self.config), *map(str, words)], catch_exceptions=False)
+        result = self._invoke(*words)
         assert result.exit_code == 0, result.output
         return result.output
+
+    def _invoke(self, *words: object) -> Result:
+        app = typer.Typer()
+        app.command()(command)
+        return CliRunner().invoke(app, ["--config", str(self.config), *map(str, words)], catch_exceptions=False)
+
+
+class Terminal(io.BytesIO):
+    """Somebody there who answers."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def fingerprint_of(reply: Path) -> str:
+    return enrolment.fingerprint((reply / "root.json").read_bytes())
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class Owner:
@@ -107,28 +135,60 @@ def test_a_box_is_enrolled_anew_under_a_new_authority_with_fewer_policies(tmp_pa
     assert "another authority" not in box.finish(second)
 
 
+def test_a_root_is_taken_only_once_somebody_compared_its_fingerprint(tmp_path: Path, box: Box) -> None:
+    reply = Owner(tmp_path / "owner", box.ask()).reply()
+    before = files_of(box.folder)
+    with pytest.raises(TrustUnconfirmed):
+        box.finish_without_a_terminal(reply)
+    assert box.finish_at_a_terminal(reply, "n\n").exit_code == 1
+    assert files_of(box.folder) == before
+    told = box.finish_at_a_terminal(reply, "y\n")
+    assert told.exit_code == 0
+    assert fingerprint_of(reply) in told.output
+    assert "another authority" not in told.output
+    assert "fingerprint" not in box.finish_without_a_terminal(reply)
+
+
+def test_a_folder_that_was_swapped_on_the_way_is_not_taken_silently(tmp_path: Path, box: Box) -> None:
+    """Whoever carries it can make an authority of his own that names this lane, the true readers, and himself."""
+    true, swapped = (Owner(tmp_path / name, box.ask()).reply() for name in ("true", "swapped"))
+    for first in (True, False):
+        before = files_of(box.folder)
+        with pytest.raises(TrustUnconfirmed):
+            box.finish_without_a_terminal(swapped)
+        with pytest.raises(TrustNotAsShown) as refused:
+            box.finish(swapped, said=fingerprint_of(true))
+        assert fingerprint_of(swapped) not in refused.value.what
+        told = box.finish_at_a_terminal(swapped, "n\n")
+        assert told.exit_code == 1
+        assert fingerprint_of(swapped) in told.output
+        assert ("replaces another authority" in told.output) is not first
+        assert files_of(box.folder) == before
+        box.finish(true)
+
+
 def test_under_the_same_authority_nothing_older_is_taken(tmp_path: Path, box: Box) -> None:
     owner = Owner(tmp_path / "owner", box.ask())
     old = owner.reply().rename(tmp_path / "old")
     owner.repository.edit(aim_picture=True)
     owner.sign()
     box.finish(owner.reply())
-    before = {path: path.read_bytes() for path in box.trust.rglob("*") if path.is_file()}
+    before = files_of(box.trust)
     with pytest.raises(TrustRefused):
         box.finish(old)
-    assert {path: path.read_bytes() for path in box.trust.rglob("*") if path.is_file()} == before
+    assert files_of(box.trust) == before
 
 
 def test_what_was_verified_stays_until_the_new_authoritys_word_is(tmp_path: Path, box: Box) -> None:
     asked = box.ask()
     box.finish(Owner(tmp_path / "first", asked).reply())
-    before = {path: path.read_bytes() for path in box.folder.rglob("*") if path.is_file()}
+    before = files_of(box.folder)
     other = Owner(tmp_path / "second", asked)
     other.repository.edit(lanes={})
     other.sign()
     with pytest.raises(RequestInvalid):
         box.finish(other.reply())
-    assert {path: path.read_bytes() for path in box.folder.rglob("*") if path.is_file()} == before
+    assert files_of(box.folder) == before
 
 
 @pytest.mark.parametrize("kept", [True, False])
