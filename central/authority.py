@@ -358,6 +358,7 @@ def _sign_root(repository: Repository, secret: "_Secret", root_keys: list[Path],
     if not yes:
         options.confirm(f"Sign root {shown.signed.version}?")
     if repository.roots.sign([secret.signer(path) for path in root_keys], shown=shown):
+        Enrolments(repository).reply_again()
         typer.echo(
             f"root {shown.signed.version} is published in {repository.published}. Was it drafted in another folder?"
         )

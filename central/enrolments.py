@@ -144,7 +144,7 @@ class Enrolments:
         policy = self._repository.policy
         if policy is not None:
             shutil.copy(published / "targets" / f"policy/{policy.version}", current)
-        (reply / "root.json").write_bytes(self._repository.roots.first_bytes)
+        (reply / "root.json").write_bytes(self._repository.roots.newest_bytes)
         shutil.copy(self._folder / "tls" / "ca.pem", reply / "ca.pem")
         shutil.copy(self._certificate(name), reply / "certificate.pem")
         return reply

@@ -291,7 +291,7 @@ def open_lane_keys(
 ) -> LaneKeys:
     """The keys that a central program was told to go by: a folder, or the owner's policy.
 
-    trust: where the repository is; root: file with its first root metadata; state: folder for what was verified;
+    trust: where the repository is; root: file with a root of it, to begin with; state: folder for what was verified;
     archive: nobody keeps the repository fresh any more; what is verified then is kept apart from what the others go by.
     patient: see PolicyKeys. Raises OptionMissing, KeyFileError, TrustError.
     """

@@ -41,7 +41,7 @@ TrustSource = Annotated[
     typer.Option("--trust", envvar="SEALANE_TRUST", help="The owner's repository (folder, http) instead of --lanes."),
 ]
 RootFile = Annotated[
-    Path | None, typer.Option("--root", envvar="SEALANE_ROOT", help="The owner's first root metadata, with --trust.")
+    Path | None, typer.Option("--root", envvar="SEALANE_ROOT", help="The owner's newest root.json, with --trust.")
 ]
 TrustState = Annotated[
     Path, typer.Option("--trust-state", envvar="SEALANE_TRUST_STATE", help="Where verified metadata is kept.")

@@ -51,13 +51,18 @@ class Roots:
 
     @property
     def first_bytes(self) -> bytes:
-        """What a lane starts from; it never changes for it."""
+        """What lanes started from before there was another."""
         return (self._metadata / "1.root.json").read_bytes()
+
+    @property
+    def newest_bytes(self) -> bytes:
+        """What a lane starts from that is enrolled now: keys that went with an older one have no say there."""
+        return (self._metadata / "root.json").read_bytes()
 
     @property
     def fingerprint(self) -> str:
         """Of what a lane starts from, for people to compare at the box: whoever carries that there may swap it."""
-        return enrolment.fingerprint(self.first_bytes)
+        return enrolment.fingerprint(self.newest_bytes)
 
     @property
     def until(self) -> datetime.datetime:

@@ -420,7 +420,7 @@ class TrustMissing(TrustError):
     code = "TRUST-01"
     hint = (
         "A lane: finish the enrolment, `sealane enrol --finish FOLDER` with what the owner gave you for it. Elsewhere: "
-        "look at --root, the owner's first root metadata, and at --trust."
+        "look at --root, the owner's root.json, and at --trust."
     )
 
 

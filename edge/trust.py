@@ -28,6 +28,8 @@ from edge.errors import TrustClock, TrustExpired, TrustMissing, TrustRefused, Tr
 from edge.policy import Part, Policy, parse_policy
 
 CURRENT_POLICY = "policy/current"
+ROOTS = "root_history"
+"""Where python-tuf keeps all roots that it verified, beside the other metadata."""
 MAX_ROOT_BYTES = 256 << 10
 MAX_METADATA_BYTES = 1 << 20
 MAX_ROOT_ROTATIONS = 64
@@ -42,7 +44,7 @@ class _Kept(Part):
 
 
 class Trust:
-    """The owner's word as it was last verified, kept in `directory`. `root`: the owner's first root metadata.
+    """The owner's word as it was last verified, kept in `directory`. `root`: one of the owner's roots, to begin with.
 
     Raises TrustMissing if the directory can't be used.
     """
@@ -108,6 +110,15 @@ class Trust:
         self._kept, self._policy, self._policy_data = kept, policy, data
         return changed
 
+    def leads_to(self, root: bytes, carrier: Carrier) -> bool:
+        """Whether `root` is the one begun with, or was verified to follow it, here or by what `carrier` brings.
+
+        TrustUnreachable.
+        """
+        with suppress(TrustRefused), _translated():
+            self._updater(carrier, archive=False).load_roots()
+        return any(path.read_bytes() == root for path in (self._directory / "metadata" / ROOTS).glob("*.root.json"))
+
     def asks_for(self, name: str) -> bool:
         """Whether `refresh` may ask a carrier for this file of metadata."""
         root = re.fullmatch(r"metadata/([1-9][0-9]{0,8})\.root\.json", name)
@@ -148,7 +159,7 @@ class Trust:
             with suppress(OSError):
                 path.unlink()
 
-    def _updater(self, carrier: Carrier, *, archive: bool) -> Updater:
+    def _updater(self, carrier: Carrier, *, archive: bool) -> "_Client":
         config = UpdaterConfig(
             max_root_rotations=MAX_ROOT_ROTATIONS,
             max_delegations=1,
@@ -176,8 +187,12 @@ class _Client(Updater):
         """Judge the metadata's dates by a time before all of them."""
         self._trusted_set.reference_time = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
+    def load_roots(self) -> None:
+        """Verify and keep each root that follows those before it, and nothing else."""
+        self._load_root()
+
     def _update_root_symlink(self) -> None:
-        newest = Path(self._dir, "root_history", f"{self._trusted_set.root.version}.root.json")
+        newest = Path(self._dir, ROOTS, f"{self._trusted_set.root.version}.root.json")
         self._persist_file(str(Path(self._dir, "root.json")), newest.read_bytes())
 
 

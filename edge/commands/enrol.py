@@ -122,22 +122,24 @@ def _finish(
         raise RequestInvalid(f"{folder / 'certificate.pem'} holds no certificate")
     if certified != tls_key:
         raise RequestInvalid("the certificate is for another box's key")
+    kept, repository = settings.state.directory / TRUST_FOLDER, DirectoryCarrier(folder / "repository")
     before = root_file.read_bytes() if root_file.exists() else None
-    _compare(root, before, confirmed)
+    known = before is not None and Trust(kept, before).leads_to(root, repository)
+    _compare(root, before, confirmed, known=known)
+    begun = before if before is not None and known else root  # what the box has verified stays, and goes on from there
     now = datetime.datetime.now(datetime.UTC)
     mine = {signer.public.kid for signer in _signers(settings, signing_file)}
 
     def verified(directory: Path) -> Trust:
-        trust = Trust(directory, root)
-        trust.refresh(DirectoryCarrier(folder / "repository"), now)
+        trust = Trust(directory, begun)
+        trust.refresh(repository, now)
         if mine.isdisjoint(key.kid for key in trust.policy.lane_keys_at(settings.lane.id, now)):
             raise RequestInvalid("the owner's policy does not list this box's key: was the draft signed?")
         return trust
 
-    kept = settings.state.directory / TRUST_FOLDER
-    trust = verified(kept) if before in (None, root) else _instead_of(kept, verified)
+    trust = verified(kept) if known or before is None else _instead_of(kept, verified)
     for path, content in (
-        (root_file, root),
+        (root_file, begun),
         (settings.broker.ca_file, ca),
         (settings.broker.certificate_file, certificate),
     ):
@@ -149,8 +151,8 @@ def _finish(
     sys.stdout.write("start the lane now, or restart it where it runs\n")
 
 
-def _compare(root: bytes, before: bytes | None, confirmed: str | None) -> None:
-    """Have the fingerprint of a root that is not the one of `before` compared: its carrier may be anybody.
+def _compare(root: bytes, before: bytes | None, confirmed: str | None, *, known: bool) -> None:
+    """Have the fingerprint of a root compared, as its carrier may be anybody, unless that is `known`: `before` led to it.
 
     confirmed: the one that the owner said, if it was given. TrustNotAsShown, TrustUnconfirmed.
     """
@@ -162,7 +164,7 @@ def _compare(root: bytes, before: bytes | None, confirmed: str | None) -> None:
         if fingerprint_digits(confirmed) != fingerprint_digits(shown):
             # never the right one: whoever is in a hurry would copy it, and nobody had asked the owner
             raise TrustNotAsShown("the root that the folder brings has another fingerprint than the one given")
-    elif root != before:
+    elif not known:
         sys.stdout.write(f"The folder brings a root with the fingerprint\n\n    {shown}\n\n")
         sys.stdout.flush()
         question = "Does the owner say the same fingerprint, over the phone?"

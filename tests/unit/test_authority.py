@@ -671,6 +671,17 @@ def test_whoever_signs_a_root_is_shown_what_it_changes_and_asked(
     assert all(line in authority(*sign, "--yes") for line in told)
 
 
+def test_once_a_root_is_published_boxes_start_from_it(folder: Path, signed: Repository) -> None:
+    authority("rotate-root", folder)
+    before = signed.roots.fingerprint
+    authority(
+        "sign", folder, "--root-key", folder / "keys" / "root-1", "--root-key", folder / "keys" / "root-2", "--yes"
+    )
+    brought = enrolment.fingerprint((folder / "lane-1.enrolled" / "root.json").read_bytes())
+    assert brought != before
+    assert brought in authority("status", folder)
+
+
 def test_a_root_that_is_not_the_one_that_was_shown_is_not_signed(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

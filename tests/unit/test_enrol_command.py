@@ -4,6 +4,7 @@ import datetime
 import io
 import os
 import shutil
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,13 @@ class Box:
             patch.setattr("typer.testing.make_input_stream", lambda _, charset: Terminal(answer.encode(charset)))
             return self._invoke("--finish", reply)
 
+    def hears(self, owner: "Owner") -> keeper.Standing:
+        """What the lane goes by once it fetched what the owner says now."""
+        self.config.write_text(CONFIG.replace('"broker"', f'"{owner.repository.published}"'))
+        held, _ = keeper.stand(load(self.config))
+        assert held is not None
+        return held.step(datetime.datetime.now(datetime.UTC))
+
     def signs_with(self) -> PublicKey:
         return keeper.stand(load(self.config))[1].sealer.signer.public
 
@@ -99,8 +107,8 @@ class Owner:
     """An authority with lane-1 enrolled by what the box asks for, and so many policies signed."""
 
     def __init__(self, folder: Path, asked: bytes, editions: int = 1) -> None:
-        root = FileSigner(signing_key(name=f"root of {folder.name}"))
-        self.repository = Repository.create(folder, [root], 1, TARGETS.public, ONLINE.public, NOW)
+        self.root = FileSigner(signing_key(name=f"root of {folder.name}"))
+        self.repository = Repository.create(folder, [self.root], 1, TARGETS.public, ONLINE.public, NOW)
         readers = tuple(Recipient(key=recipient_key(name=name).public) for name in ("owner", "escrow"))
         self.repository.edit(recipients=readers)
         self.enrolments = Enrolments(self.repository)
@@ -115,6 +123,13 @@ class Owner:
 
     def sign(self) -> None:
         self.repository.publish(TARGETS, ONLINE, NOW)
+
+    def rotate_root(self, name: str) -> None:
+        """Another root key in the place of the one there is."""
+        old, self.root = self.root, FileSigner(signing_key(name=name))
+        self.repository.roots.propose(NOW, add=[self.root.public], remove=[old.public.kid.hex()])
+        assert self.repository.roots.sign([old, self.root])
+        self.sign()
 
     def reply(self) -> Path:
         return self.enrolments.reply("lane-1")
@@ -165,6 +180,51 @@ def test_a_folder_that_was_swapped_on_the_way_is_not_taken_silently(tmp_path: Pa
         assert ("replaces another authority" in told.output) is not first
         assert files_of(box.folder) == before
         box.finish(true)
+
+
+def test_a_new_box_starts_from_the_newest_root_and_keys_that_went_have_no_say_there(tmp_path: Path, box: Box) -> None:
+    owner = Owner(tmp_path / "owner", asked := box.ask())
+    thief = shutil.copytree(tmp_path / "owner", tmp_path / "thief")
+    owner.rotate_root("newer")
+    reply = owner.reply()
+    assert fingerprint_of(reply) == owner.repository.roots.fingerprint
+    box.finish(reply)
+    assert (box.folder / "root.json").read_bytes() == owner.repository.roots.newest_bytes
+    with pytest.raises(TrustUnconfirmed):
+        box.finish_without_a_terminal(forged(thief, owner, asked))
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_box_that_was_enrolled_under_an_older_root_goes_on_unasked_and_only_with_what_followed_it(
+    tmp_path: Path, box: Box, heard: bool
+) -> None:
+    owner = Owner(tmp_path / "owner", asked := box.ask(), editions=2)
+    thief = shutil.copytree(tmp_path / "owner", tmp_path / "thief")
+    box.finish(owner.reply())
+    began = (box.folder / "root.json").read_bytes()
+    owner.rotate_root("newer")
+    old = shutil.copytree(owner.reply(), tmp_path / "old")
+    owner.rotate_root("newest")
+    if heard:
+        box.hears(owner)
+    for _ in range(2):
+        assert "under policy 2" in box.finish_without_a_terminal(owner.reply())
+    assert (box.folder / "root.json").read_bytes() == began
+    assert box.signs_with() == enrolment.parse(asked).signing_key
+    with pytest.raises(TrustRefused):
+        box.finish_without_a_terminal(old)
+    with pytest.raises(TrustUnconfirmed):
+        box.finish_without_a_terminal(forged(thief, owner, asked))
+
+
+def forged(folder: Path, owner: Owner, asked: bytes) -> Path:
+    """What somebody makes of an older copy of the authority with the root key that it had."""
+    thief = copy(owner)
+    thief.repository = Repository(folder)
+    thief.enrolments = Enrolments(thief.repository)
+    thief.root = FileSigner(signing_key(name="root of owner"))
+    thief.rotate_root("thief")
+    return thief.reply()
 
 
 def test_under_the_same_authority_nothing_older_is_taken(tmp_path: Path, box: Box) -> None:
@@ -297,10 +357,7 @@ def test_a_new_key_is_new_though_the_named_one_is_gone_and_a_later_one_is_not(tm
 
 def rotated(box: Box, owner: Owner) -> bytes:
     """What the lane asks for when it hears what the owner says now."""
-    box.config.write_text(CONFIG.replace('"broker"', f'"{owner.repository.published}"'))
-    held, _ = keeper.stand(load(box.config))
-    assert held is not None
-    request = held.step(datetime.datetime.now(datetime.UTC)).request
+    request = box.hears(owner).request
     assert request is not None
     return request
 
