@@ -1,6 +1,7 @@
 """`sealane enrol`: makes the box's keys and a request for the owner; `--finish` installs what the owner gives back.
 
-Run as root beside a systemd unit, or as the user that the lane runs as.
+Run as root beside a systemd unit, or as the user that the lane runs as. In the state directory, where that user may
+have planted links, root works as that user.
 """
 
 import datetime
@@ -8,12 +9,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.user import as_owner_of
+
 if TYPE_CHECKING:
+    from edge.carrier import RetainedCarrier
     from edge.config import LaneConfig
     from edge.seal.keys import KeyType
     from edge.seal.signer import Signer
@@ -45,14 +50,11 @@ def command(
         raise TrustNotSetUp(f"{config} has no [trust] table: what the owner gives back has no place to go")
     signing_file = _on_disk(settings.keys.signing_key_file, config.parent)
     tls_file = _on_disk(settings.broker.key_file, config.parent)
-    try:
-        if finish is not None:
-            _finish(settings, settings.trust.root_file, finish, signing_file, tls_file, root_fingerprint)
-        else:
-            _make_keys(settings, signing_file, tls_file, KeyType.P256 if p256 else KeyType.ED25519, anew=new_key)
-            _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file)
-    finally:
-        _hand_over(settings.state.directory)
+    if finish is not None:
+        _finish(settings, settings.trust.root_file, finish, signing_file, tls_file, root_fingerprint)
+    else:
+        _make_keys(settings, signing_file, tls_file, KeyType.P256 if p256 else KeyType.ED25519, anew=new_key)
+        _ask(settings, request or Path(f"{settings.lane.id}.request"), signing_file, tls_file)
 
 
 def _on_disk(path: Path, folder: Path) -> Path:
@@ -66,7 +68,9 @@ def _signers(settings: "LaneConfig", signing_file: Path) -> "list[Signer]":
     from edge.keeper import TRUST_FOLDER, signers_of
     from edge.seal import custody
 
-    return signers_of(custody.signer(signing_file), settings.state.directory / TRUST_FOLDER)
+    named = custody.signer(signing_file)
+    with as_owner_of(settings.state.directory):
+        return signers_of(named, settings.state.directory / TRUST_FOLDER)
 
 
 def _make_keys(settings: "LaneConfig", signing_file: Path, tls_file: Path, kind: "KeyType", *, anew: bool) -> None:
@@ -81,7 +85,8 @@ def _make_keys(settings: "LaneConfig", signing_file: Path, tls_file: Path, kind:
     if anew and not (made and len(_signers(settings, signing_file)) == 1):
         if not isinstance(_signers(settings, signing_file)[-1], FileSigner):
             raise typer.BadParameter(f"{signing_file} names a key in a token: make another there, and name that one")
-        make_later_key(settings.state.directory / TRUST_FOLDER, kind)
+        with as_owner_of(settings.state.directory):
+            make_later_key(settings.state.directory / TRUST_FOLDER, kind)
     if not tls_file.exists():
         make_tls_key(tls_file)
 
@@ -108,13 +113,13 @@ def _show_qr(text: str) -> None:
 def _finish(
     settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path, confirmed: str | None
 ) -> None:
-    from edge.carrier import DirectoryCarrier
     from edge.errors import RequestInvalid, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
     from edge.trust import Trust
 
     try:
         root, ca, certificate = ((folder / name).read_bytes() for name in ("root.json", "ca.pem", "certificate.pem"))
+        brought = _brought(folder / "repository")
     except OSError as error:
         raise TrustMissing(f"cannot read {error.filename}: {error.strerror}") from error
     tls_key = tls_public(tls_file)
@@ -122,9 +127,11 @@ def _finish(
         raise RequestInvalid(f"{folder / 'certificate.pem'} holds no certificate")
     if certified != tls_key:
         raise RequestInvalid("the certificate is for another box's key")
-    kept, repository = settings.state.directory / TRUST_FOLDER, DirectoryCarrier(folder / "repository")
+    state = settings.state.directory
+    kept = state / TRUST_FOLDER
     before = root_file.read_bytes() if root_file.exists() else None
-    known = before is not None and Trust(kept, before).leads_to(root, repository)
+    with as_owner_of(state):
+        known = before is not None and Trust(kept, before).leads_to(root, brought)
     _compare(root, before, confirmed, known=known)
     begun = before if before is not None and known else root  # what the box has verified stays, and goes on from there
     now = datetime.datetime.now(datetime.UTC)
@@ -132,27 +139,43 @@ def _finish(
 
     def verified(directory: Path) -> Trust:
         trust = Trust(directory, begun)
-        trust.refresh(repository, now)
+        trust.refresh(brought, now)
         if mine.isdisjoint(key.kid for key in trust.policy.lane_keys_at(settings.lane.id, now)):
             raise RequestInvalid("the owner's policy does not list this box's key: was the draft signed?")
         return trust
 
-    trust = verified(kept) if known or before is None else _instead_of(kept, verified)
+    with as_owner_of(state):
+        trust = verified(kept) if known or before is None else _instead_of(kept, verified)
     for path, content in (
         (root_file, begun),
         (settings.broker.ca_file, ca),
         (settings.broker.certificate_file, certificate),
     ):
         _write(path, content)
-    (kept / "certificate.pem").unlink(missing_ok=True)  # none that was fetched is newer, and it may be another key's
+    with as_owner_of(state):
+        # none that was fetched is newer, and it may be another key's
+        (kept / "certificate.pem").unlink(missing_ok=True)
     sys.stdout.write(f"lane {settings.lane.id} is enrolled under policy {trust.version}\n")
     for key in trust.policy.recipients_at(now):
         sys.stdout.write(f"  readable by {key.fingerprint}\n")
     sys.stdout.write("start the lane now, or restart it where it runs\n")
 
 
+def _brought(repository: Path) -> "RetainedCarrier":
+    """What the folder brings of the owner's repository. It is read by root, as the lane's user may not. OSError."""
+    from edge.carrier import CHUNK_BYTES, MAX_CARRIED_BYTES, DirectoryCarrier, RetainedCarrier
+    from edge.trust import CURRENT_POLICY
+
+    files, brought = DirectoryCarrier(repository), RetainedCarrier()
+    for path in (*repository.glob("metadata/*.json"), repository / "targets" / CURRENT_POLICY):
+        name = path.relative_to(repository).as_posix()
+        if (pieces := files.fetch(name)) is not None:
+            brought.put(name, b"".join(islice(pieces, MAX_CARRIED_BYTES // CHUNK_BYTES + 1)))
+    return brought
+
+
 def _compare(root: bytes, before: bytes | None, confirmed: str | None, *, known: bool) -> None:
-    """Have the fingerprint of a root compared, as its carrier may be anybody, unless that is `known`: `before` led to it.
+    """Have the fingerprint of a root compared, as anybody may carry it; not if it is `known`: `before` led to it.
 
     confirmed: the one that the owner said, if it was given. TrustNotAsShown, TrustUnconfirmed.
     """
@@ -220,18 +243,3 @@ def _write(path: Path, content: bytes) -> None:
         path.chmod(0o644)
     except OSError as error:
         raise KeyFileMissing(f"cannot write {path}: {error.strerror}") from error
-
-
-def _hand_over(state: Path) -> None:
-    """Give what root put into the state directory to the user whose directory it is, and nothing that a link of that
-    user's may point to."""
-    from edge.keeper import TRUST_FOLDER
-
-    folder = state / TRUST_FOLDER
-    if os.geteuid() != 0 or not folder.exists():
-        return
-    owner = state.stat()
-    for _, _, files, here in os.fwalk(folder):
-        os.fchown(here, owner.st_uid, owner.st_gid)
-        for name in files:
-            os.chown(name, owner.st_uid, owner.st_gid, dir_fd=here, follow_symlinks=False)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -289,16 +290,29 @@ def test_a_box_takes_no_reply_that_is_for_another_box_or_was_not_signed(owner: O
         other.finish(owner, owner.folder / "lane-2.enrolled")
 
 
-def test_beside_the_unit_private_keys_stay_in_roots_folder_and_the_state_is_the_services(owner: Owner) -> None:
+@pytest.fixture
+def varlib() -> Iterator[Path]:
+    """A folder that every user may come to, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_beside_the_unit_private_keys_stay_in_roots_folder_and_the_state_is_the_services(
+    owner: Owner, varlib: Path
+) -> None:
     box = Box(owner)
-    text = box.config.read_text().replace('"tls.key"', '"$CREDENTIALS_DIRECTORY/private_tls.key"')
+    text = (
+        box.config.read_text()
+        .replace('"state"', f'"{varlib}"')
+        .replace('"tls.key"', '"$CREDENTIALS_DIRECTORY/private_tls.key"')
+    )
     box.config.write_text(text.replace('"signing"', '"$CREDENTIALS_DIRECTORY/private_lane.key"'))
     (box.folder / "private").mkdir(mode=0o700)
     service = 64321 if os.geteuid() == 0 else os.geteuid()
-    os.chown(box.folder / "state", service, -1)
+    os.chown(varlib, service, -1)
     box.enrol_with(owner)
     assert {path.name for path in (box.folder / "private").iterdir()} == {"lane.key", "lane.key.pub", "tls.key"}
-    assert {path.stat().st_uid for path in (box.folder / "state").rglob("*")} == {service}
+    assert {path.stat().st_uid for path in varlib.rglob("*")} == {service}
 
 
 def test_readers_roll_over_while_the_lane_runs_and_no_record_is_without_one(

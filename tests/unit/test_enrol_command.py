@@ -4,6 +4,8 @@ import datetime
 import io
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from copy import copy
 from pathlib import Path
 
@@ -16,15 +18,26 @@ from central.repository import Repository
 from edge import enrolment, keeper
 from edge.commands.enrol import command
 from edge.config import load
-from edge.errors import RequestInvalid, TrustNotAsShown, TrustNotSetUp, TrustRefused, TrustUnconfirmed, TrustUnkept
+from edge.errors import (
+    RequestInvalid,
+    TrustError,
+    TrustNotAsShown,
+    TrustNotSetUp,
+    TrustRefused,
+    TrustUnconfirmed,
+    TrustUnkept,
+)
 from edge.keeper import tls_public
 from edge.policy import Recipient, Revocation
 from edge.seal.keys import KeyType, PublicKey
 from edge.seal.signer import FileSigner
+from edge.user import as_owner_of
 from tests.sealing import recipient_key, signing_key
 
 NOW = datetime.datetime.now(datetime.UTC)
 TARGETS, ONLINE = (FileSigner(signing_key(name=name)) for name in ("targets", "online"))
+SERVICE = 64321
+"""The user of the lane's unit."""
 CONFIG = """
 lane.id = "lane-1"
 loop.driver = "contact"
@@ -328,22 +341,55 @@ def test_keys_that_a_box_made_outlast_any_trouble_while_it_changes_to_another_au
     assert box.ask() == asked
 
 
-def test_what_root_leaves_in_the_state_directory_is_the_services_and_nothing_that_a_link_points_to(
-    tmp_path: Path, box: Box
-) -> None:
+@pytest.fixture
+def beside_the_unit() -> Iterator[Box]:
+    """A box as root enrols it: the state directory is the service's user's."""
     if os.geteuid() != 0:
-        pytest.skip("only root gives files away")
-    (elsewhere := tmp_path / "elsewhere").mkdir()
-    (elsewhere / "secret").write_text("root's")
-    box.finish(Owner(tmp_path / "owner", box.ask()).reply())
-    (box.trust / "link").symlink_to(elsewhere / "secret")
-    (box.trust / "folder").symlink_to(elsewhere)
-    os.chown(box.folder / "state", 1234, 1234)
-    box.ask("--new-key")
-    mine = [path for path in box.trust.rglob("*") if not path.is_symlink()]
-    assert {(path.name, path.stat().st_uid) for path in mine} == {(path.name, 1234) for path in mine}
-    assert len(mine) > 5
-    assert {path.stat().st_uid for path in (elsewhere, elsewhere / "secret")} == {0}
+        pytest.skip("only root works as another user")
+    with tempfile.TemporaryDirectory() as folder:  # that user may come to it, as pytest's own are closed to others
+        Path(folder).chmod(0o755)
+        box = Box(Path(folder) / "box")
+        os.chown(box.folder / "state", SERVICE, SERVICE)
+        yield box
+
+
+def test_what_root_leaves_in_the_state_directory_is_the_services_and_all_else_is_roots(
+    tmp_path: Path, beside_the_unit: Box
+) -> None:
+    owner = Owner(tmp_path / "owner", beside_the_unit.ask())
+    beside_the_unit.finish(owner.reply())
+    owner.enrol(beside_the_unit.ask("--new-key"))
+    beside_the_unit.finish(owner.reply())
+    beside_the_unit.finish(Owner(tmp_path / "second", beside_the_unit.ask()).reply())
+    users = {path: path.stat().st_uid for path in beside_the_unit.folder.rglob("*")}
+    assert {path for path, user in users.items() if user == SERVICE} == {
+        path for path in users if path.is_relative_to(beside_the_unit.folder / "state")
+    }
+    assert len(files_of(beside_the_unit.trust)) > 5
+    assert os.geteuid() == 0
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["trust", "trust/metadata", "trust/metadata/root_history", "trust/targets", "trust/targets/policy%2Fcurrent",
+     f"trust/policy.json.{os.getpid()}.part"],
+)  # fmt: skip
+def test_root_writes_nothing_through_a_link_that_the_service_planted(
+    tmp_path: Path, beside_the_unit: Box, planted: str
+) -> None:
+    reply = Owner(tmp_path / "owner", beside_the_unit.ask()).reply()
+    link = beside_the_unit.folder / "state" / planted
+    target = beside_the_unit.folder / "roots"
+    with as_owner_of(beside_the_unit.folder / "state"):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    if link.suffix == ".part" or "%" in link.name:
+        target.write_text("root's")
+    else:
+        target.mkdir()
+    with pytest.raises(TrustError):
+        beside_the_unit.finish(reply)
+    assert list(target.iterdir()) == [] if target.is_dir() else target.read_text() == "root's"
 
 
 def test_a_new_key_is_new_though_the_named_one_is_gone_and_a_later_one_is_not(tmp_path: Path, box: Box) -> None:
