@@ -276,7 +276,9 @@ def sign(
         repository.next_policy(options.utc_now(), force=force)
     online = secret.signer(online_key or folder / "keys" / ONLINE_KEY)
     if fresh:
-        repository.freshen(online, options.utc_now())
+        with repository.turn():
+            repository.freshen(online, options.utc_now())
+            Enrolments(repository).reply_again()
         typer.echo(f"signed as fresh until {repository.fresh_until:%Y-%m-%d}")
         _warn(authority_status.endings(repository, options.utc_now()))  # all that a machine of the online key may have
         return

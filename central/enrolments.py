@@ -152,9 +152,9 @@ class Enrolments:
     @in_turn
     def reply_again(self) -> None:
         """Write those anew that are there: the repository has changed."""
-        for name in self._repository.draft.lanes:
-            if self._reply(name).exists():
-                self.reply(name)
+        for certificate in sorted((self._folder / "certificates").glob("*.pem")):
+            if self._reply(certificate.stem).exists():
+                self.reply(certificate.stem)
 
     def _lane(self, name: str) -> Lane:
         lane = self._repository.draft.lanes.get(name)

@@ -540,6 +540,14 @@ class RequestNotAsShown(RequestInvalid):
     )
 
 
+class ReplyUnfit(RequestInvalid):
+    code = "AUTH-20"
+    hint = (
+        "Once the owner has run `sealane authority sign`, bring the folder LANE.enrolled of this very box again. If it "
+        "is that one, ask anew: `sealane enrol`, then `add-lane` and `sign`."
+    )
+
+
 class AuthorityInvalid(AuthorityError):
     code = "AUTH-07"
     hint = "No policy should say that: change what is named above. The draft and what is published are as they were."

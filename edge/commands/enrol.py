@@ -113,7 +113,7 @@ def _show_qr(text: str) -> None:
 def _finish(
     settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path, confirmed: str | None
 ) -> None:
-    from edge.errors import RequestInvalid, TrustMissing
+    from edge.errors import ReplyUnfit, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
     from edge.trust import Trust
 
@@ -124,9 +124,11 @@ def _finish(
         raise TrustMissing(f"cannot read {error.filename}: {error.strerror}") from error
     tls_key = tls_public(tls_file)
     if (certified := _certified(certificate)) is None:
-        raise RequestInvalid(f"{folder / 'certificate.pem'} holds no certificate")
+        raise ReplyUnfit(f"{folder / 'certificate.pem'} holds no certificate")
     if certified != tls_key:
-        raise RequestInvalid("the certificate is for another box's key")
+        raise ReplyUnfit("the certificate is for another box's key")
+    if brought.fetch("metadata/timestamp.json") is None:
+        raise ReplyUnfit(f"{folder} brings no policy: was the draft signed?")
     state = settings.state.directory
     kept = state / TRUST_FOLDER
     before = root_file.read_bytes() if root_file.exists() else None
@@ -141,7 +143,7 @@ def _finish(
         trust = Trust(directory, begun)
         trust.refresh(brought, now)
         if mine.isdisjoint(key.kid for key in trust.policy.lane_keys_at(settings.lane.id, now)):
-            raise RequestInvalid("the owner's policy does not list this box's key: was the draft signed?")
+            raise ReplyUnfit("the owner's policy does not list this box's key: was the draft signed?")
         return trust
 
     with as_owner_of(state):

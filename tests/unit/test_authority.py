@@ -671,6 +671,12 @@ def test_whoever_signs_a_root_is_shown_what_it_changes_and_asked(
     assert all(line in authority(*sign, "--yes") for line in told)
 
 
+def test_what_goes_back_to_a_box_is_as_fresh_as_what_lanes_fetch(folder: Path, signed: Repository) -> None:
+    authority("sign", folder, "--fresh")
+    carried = folder / "lane-1.enrolled" / "repository" / "metadata" / "timestamp.json"
+    assert carried.read_bytes() == (signed.published / "metadata" / "timestamp.json").read_bytes()
+
+
 def test_once_a_root_is_published_boxes_start_from_it(folder: Path, signed: Repository) -> None:
     authority("rotate-root", folder)
     before = signed.roots.fingerprint

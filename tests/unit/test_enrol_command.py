@@ -19,6 +19,7 @@ from edge import enrolment, keeper
 from edge.commands.enrol import command
 from edge.config import load
 from edge.errors import (
+    ReplyUnfit,
     RequestInvalid,
     TrustError,
     TrustNotAsShown,
@@ -406,6 +407,24 @@ def rotated(box: Box, owner: Owner) -> bytes:
     request = box.hears(owner).request
     assert request is not None
     return request
+
+
+@pytest.mark.parametrize("signed_before", [True, False])
+def test_a_folder_from_before_the_draft_was_signed_is_told_as_such(
+    tmp_path: Path, box: Box, signed_before: bool
+) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    if signed_before:
+        for name in ("signing", "signing.pub"):
+            (box.folder / name).unlink()
+        asked = box.ask()
+        owner.enrolments.enrol(enrolment.parse(asked), asked, NOW)
+    else:
+        shutil.rmtree(owner.repository.published / "targets")
+        for role in ("targets", "snapshot", "timestamp"):
+            (owner.repository.published / "metadata" / f"{role}.json").unlink()
+    with pytest.raises(ReplyUnfit, match="was the draft signed"):
+        box.finish(owner.reply())
 
 
 def test_a_box_that_has_no_place_for_the_owners_word_asks_for_nothing(tmp_path: Path) -> None:
