@@ -6,6 +6,7 @@ that of the owner's root, before the box takes what comes back.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from string import hexdigits
 
@@ -21,6 +22,8 @@ from edge.seal.signer import Signer, algorithm_of, check
 
 MAX_REQUEST_BYTES = 16 << 10
 CONTEXT = b"sealane enrolment 1\0"
+SCANNED = re.compile("^sealane:[a-z0-9-]+:")
+"""What a QR code of `sealane enrol` says before the fingerprint."""
 
 
 class _Wire(BaseModel):
@@ -105,8 +108,11 @@ def fingerprint(data: bytes) -> str:
 
 
 def fingerprint_digits(*parts: str) -> str:
-    """A fingerprint as people copy it, in one piece or several, without blanks. AuthorityUnknown if it is none."""
-    digits = "".join("".join(parts).split()).lower()
+    """A fingerprint as people copy it, in one piece or several or from a QR code, without blanks.
+
+    AuthorityUnknown if it is none.
+    """
+    digits = SCANNED.sub("", "".join("".join(parts).split()).lower())
     if set(digits) - set(hexdigits):
         raise AuthorityUnknown("a fingerprint is made of hex digits")
     if len(digits) != 2 * keys.KID_BYTES:

@@ -5,10 +5,12 @@ have planted links, root works as that user.
 """
 
 import datetime
+import io
 import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,13 +103,38 @@ def _ask(settings: "LaneConfig", path: Path, signing_file: Path, tls_file: Path)
     fingerprint = enrolment.parse(data).fingerprint
     sys.stdout.write(f"{path} is the request of lane {lane}. The owner must compare its fingerprint:\n\n")
     sys.stdout.write(f"    {fingerprint}\n\n")
+    if _counts_for_nobody(settings, signing_file):
+        sys.stdout.write("don't start the lane before `--finish`: what it seals until then counts for nobody\n\n")
     _show_qr(f"sealane:{lane}:{fingerprint.replace(' ', '')}")
 
 
+def _counts_for_nobody(settings: "LaneConfig", signing_file: Path) -> bool:
+    """Whether the last policy lists keys of this lane, and none that the box has now: one was replaced by hand."""
+    from edge.errors import TrustError
+    from edge.keeper import TRUST_FOLDER
+    from edge.trust import Trust
+
+    lane, now = settings.lane.id, datetime.datetime.now(datetime.UTC)
+    mine = {signer.public.kid for signer in _signers(settings, signing_file)}
+    kept = settings.state.directory / TRUST_FOLDER
+    if not kept.exists():
+        return False
+    with suppress(TrustError), as_owner_of(settings.state.directory):
+        policy = Trust(kept, b"").policy
+        listed = lane in policy.lanes and policy.lanes[lane].keys
+        return bool(listed) and mine.isdisjoint(key.kid for key in policy.lane_keys_at(lane, now))
+    return False
+
+
 def _show_qr(text: str) -> None:
+    """Where the terminal's character set has the blocks that it is made of."""
     import segno
 
-    segno.make(text, micro=False).terminal(sys.stdout, compact=True)
+    drawn = io.StringIO()
+    segno.make(text, micro=False).terminal(drawn, compact=True)
+    with suppress(UnicodeEncodeError):
+        drawn.getvalue().encode(sys.stdout.encoding)
+        sys.stdout.write(drawn.getvalue())
 
 
 def _finish(

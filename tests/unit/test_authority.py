@@ -124,6 +124,12 @@ def test_a_lane_nobody_enrolled_has_neither_epoch_nor_key_to_change(folder: Path
         authority("rotate-lane", folder, "lane-9")
 
 
+def test_the_text_of_the_boxs_qr_code_is_taken_for_the_fingerprint_in_it(folder: Path) -> None:
+    request, fingerprint = request_of("lane-1", folder)
+    authority("add-lane", folder, request, "--fingerprint", f"sealane:lane-1:{fingerprint.replace(' ', '')}\n")
+    assert "lane-1" in Repository(folder).draft.lanes
+
+
 def test_a_wrong_fingerprint_is_refused_without_the_right_one(folder: Path) -> None:
     request, fingerprint = request_of("lane-1", folder)
     with pytest.raises(RequestNotAsShown, match="another fingerprint") as refused:

@@ -62,8 +62,12 @@ class Box:
         return self.folder / "state" / "trust"
 
     def ask(self, *how: str) -> bytes:
-        self._enrol("--request", self.folder / "request", *how)
+        self.asks(*how)
         return (self.folder / "request").read_bytes()
+
+    def asks(self, *how: str, charset: str = "utf-8") -> str:
+        """What is shown meanwhile."""
+        return self._enrol("--request", self.folder / "request", *how, charset=charset)
 
     def finish(self, reply: Path, said: str | None = None) -> str:
         """With the fingerprint that the owner says; that of the reply if not given."""
@@ -91,15 +95,16 @@ class Box:
         """The certificate that the lane would show."""
         return keeper.stand(load(self.config))[1].certificate_file
 
-    def _enrol(self, *words: object) -> str:
-        result = self._invoke(*words)
+    def _enrol(self, *words: object, charset: str = "utf-8") -> str:
+        result = self._invoke(*words, charset=charset)
         assert result.exit_code == 0, result.output
         return result.output
 
-    def _invoke(self, *words: object) -> Result:
+    def _invoke(self, *words: object, charset: str = "utf-8") -> Result:
         app = typer.Typer()
         app.command()(command)
-        return CliRunner().invoke(app, ["--config", str(self.config), *map(str, words)], catch_exceptions=False)
+        given = ["--config", str(self.config), *map(str, words)]
+        return CliRunner(charset=charset).invoke(app, given, catch_exceptions=False)
 
 
 class Terminal(io.BytesIO):
@@ -425,6 +430,29 @@ def test_a_folder_from_before_the_draft_was_signed_is_told_as_such(
             (owner.repository.published / "metadata" / f"{role}.json").unlink()
     with pytest.raises(ReplyUnfit, match="was the draft signed"):
         box.finish(owner.reply())
+
+
+@pytest.mark.parametrize(("charset", "drawn"), [("utf-8", True), ("latin-1", False), ("ascii", False)])
+def test_a_terminal_without_blocks_shows_the_fingerprint_and_no_qr_code(box: Box, charset: str, drawn: bool) -> None:
+    shown = box.asks(charset=charset)
+    assert enrolment.parse(box.ask()).fingerprint in shown
+    assert ("\u2588" in shown) is drawn
+
+
+def test_a_lane_whose_key_was_replaced_by_hand_is_not_to_be_started_before_the_policy_lists_it(
+    tmp_path: Path, box: Box
+) -> None:
+    owner = Owner(tmp_path / "owner", box.ask())
+    assert "don't start" not in box.asks()
+    box.finish(owner.reply())
+    assert "don't start" not in box.asks()
+    assert "don't start" not in box.asks("--new-key")  # until that one is listed the lane signs with the old one
+    for path in (*box.folder.glob("signing*"), *box.trust.glob("signing-*")):
+        path.unlink()
+    assert "don't start the lane before" in box.asks()
+    owner.enrol((box.folder / "request").read_bytes())
+    box.finish(owner.reply())
+    assert "don't start" not in box.asks()
 
 
 def test_a_box_that_has_no_place_for_the_owners_word_asks_for_nothing(tmp_path: Path) -> None:
