@@ -221,7 +221,7 @@ class _Fetcher(FetcherInterface):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """python-tuf's errors as ours. What is quoted of them are names and numbers of metadata."""
+    """python-tuf's errors as ours. What is quoted are names and numbers of metadata, and a carrier's words."""
     try:
         yield
     except tuf.ExpiredMetadataError as error:
@@ -229,7 +229,8 @@ def _translated() -> Iterator[None]:
     except (tuf.DownloadLengthMismatchError, tuf.RepositoryError) as error:
         raise TrustRefused(clean(error)) from error
     except (tuf.DownloadError, OSError) as error:
-        raise TrustUnreachable(clean(error)) from error
+        why = f": {clean(error.__cause__)}" if error.__cause__ is not None else ""  # which python-tuf keeps to itself
+        raise TrustUnreachable(clean(error) + why) from error
 
 
 def _expiry(metadata: Path) -> datetime.datetime:

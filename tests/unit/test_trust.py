@@ -541,6 +541,15 @@ def test_retained_messages_carry_the_repository_and_empty_ones_take_away(trust: 
         trust.refresh(carrier, NOW)
 
 
+def test_why_nothing_could_be_fetched_is_said(trust: Trust) -> None:
+    class Broken:
+        def fetch(self, name: str) -> Iterator[bytes] | None:
+            raise OSError("the server answers with status 500")
+
+    with pytest.raises(TrustUnreachable, match=r"2\.root\.json: the server answers with status 500"):
+        trust.refresh(Broken(), NOW)
+
+
 def test_a_file_that_was_half_written_is_not_carried(owner: Repository) -> None:
     before = owner.files()
     (owner.published / "metadata" / "timestamp.json.part").write_bytes(b"{")
