@@ -7,13 +7,15 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from central.enrolments import Enrolments
 from central.repository import LEAST_RECIPIENTS, TARGETS_DAYS, Repository
 from central.roots import ROLES, changes
 from edge.policy import Collector, Lane, LaneKey, Recipient, Terms
 from edge.seal.keys import fingerprint
 
 SOON = datetime.timedelta(days=60)
-"""Before the policy or the root ends, `sign` and `status` say so."""
+"""Before the policy, the root or a lane's TLS certificate ends, `sign` and `status` say so."""
+MOST_NAMED = 5
 DRAFT = "draft: "
 ROLE_ORDER = ("recipient", "collector", "lane")
 NO_LANE = Lane(keys=())
@@ -65,6 +67,7 @@ def endings(repository: Repository, now: datetime.datetime) -> Iterator[str]:
             f"the root ends on {repository.roots.until:%Y-%m-%d}: run `sealane authority rotate-root` before, and have "
             "it signed with the root keys"
         )
+    yield from _ending_certificates(repository, now)
 
 
 def shortages(repository: Repository, now: datetime.datetime) -> Iterator[str]:
@@ -93,6 +96,21 @@ def moment(at: datetime.datetime) -> str:
     """A time as people give it: the day (UTC), and what the clock says unless it is midnight."""
     at = at.astimezone(datetime.UTC)
     return f"{at:%Y-%m-%d}" if at.time() == datetime.time() else f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def _ending_certificates(repository: Repository, now: datetime.datetime) -> Iterator[str]:
+    """A line for the lanes whose certificates end soon; a machine of the online key has none of them, and no draft."""
+    enrolments = Enrolments(repository)
+    names = (path.stem for path in (repository.directory / "certificates").glob("*.pem"))
+    ends = {name: at for name in names if (at := enrolments.certified_until(name)) is not None and at < now + SOON}
+    draft = repository.draft if ends else Terms()
+    counting = {name for name, lane in draft.lanes.items() if not all(draft.over(one, now) for one in lane.keys)}
+    if lanes := sorted(ends.keys() & counting, key=lambda name: (ends[name], name)):
+        named = ", ".join(lanes[:MOST_NAMED]) + (f" and {len(lanes) - MOST_NAMED} more" if lanes[MOST_NAMED:] else "")
+        yield (
+            f"from {ends[lanes[0]]:%Y-%m-%d} on the TLS certificates of lanes end ({named}): run `sealane authority "
+            "renew` before, sign and publish; with one that has ended a lane can't ask the broker for another"
+        )
 
 
 def _keys(signed: Terms, draft: Terms, now: datetime.datetime) -> Iterator[tuple[str, list[str], str, list[str]]]:

@@ -124,7 +124,7 @@ class Enrolments:
                 except RequestInvalid as error:
                     raise RequestInvalid(f"{request}: {error.what}") from error
                 counts = any(one.key.kid == asked.signing_key.kid and not draft.over(one, now) for one in lane.keys)
-                ends = self._certified_until(name)
+                ends = self.certified_until(name)
                 if counts and (ends is None or ends < now + within):
                     self._certify(asked)
                     yield name
@@ -170,7 +170,7 @@ class Enrolments:
         self._repository.add_target(f"certificates/{asked.lane}.pem", certificate)
         write(self._certificate(asked.lane), certificate)
 
-    def _certified_until(self, name: str) -> datetime.datetime | None:
+    def certified_until(self, name: str) -> datetime.datetime | None:
         """When the newest certificate of a lane ends; None if there is none that can be read."""
         try:
             return x509.load_pem_x509_certificate(self._certificate(name).read_bytes()).not_valid_after_utc

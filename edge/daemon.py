@@ -5,6 +5,7 @@ which turns loop events into visits, keeps the books and feeds the watchdog. A s
 outbox is already safe, and systemd starts it again.
 """
 
+import datetime
 import hashlib
 import logging
 import queue
@@ -31,7 +32,7 @@ from edge.books import Books, Fact
 from edge.capture import CameraFeed, CameraState, FrameLease, FrameRing
 from edge.confine import ConfineReport
 from edge.control import ControlServer, socket_path
-from edge.errors import DriverUnknown, ModelError, RecordInvalid, StageStuck
+from edge.errors import DriverUnknown, ModelError, MqttCertificateEnds, RecordInvalid, StageStuck
 from edge.explain import to_json, visit_of
 from edge.frames import FrameDecoder
 from edge.health import Health
@@ -61,6 +62,8 @@ ALIVE_S = 2.0
 """How often the time is noted in the outbox: the bound on what a boot record can be wrong about."""
 STATE_S = 10.0
 """How often the state message is renewed when nothing happened."""
+CERTIFICATE_SOON = datetime.timedelta(days=30)
+"""Before its TLS certificate ends, the lane says so."""
 VISITS_KEPT = 100
 """Visits whose numbers `sealane explain` can ask for."""
 SPENT_NOTE, STUCK_NOTE = "spent loops", "stuck loops"
@@ -226,6 +229,7 @@ class Daemon:
             _Every(ALIVE_S): self._alive,
             _Every(self._config.state.checkpoint_s): self._books.checkpoint,
             _Every(STATE_S): self._publisher.announce,
+            _Every(STATE_S): self._watch_certificate,
             _Every(TICK_S): self._watch,
         }
         try:
@@ -417,6 +421,11 @@ class Daemon:
             frames=self._feed.frames,
             broker=self._publisher.status.error or "ok",
         )
+
+    def _watch_certificate(self) -> None:
+        until, now = self._standing.certified_until, datetime.datetime.now(datetime.UTC)
+        soon = until is not None and until < now + CERTIFICATE_SOON
+        self._books.fault("certificate", MqttCertificateEnds.code, active=soon)
 
     def _hear(self, event: LoopEvent) -> None:
         """Runs in the loop's thread."""

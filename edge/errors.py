@@ -736,6 +736,15 @@ class MqttPublicationRefused(MqttError):
     retryable = True
 
 
+class MqttCertificateEnds(MqttError):
+    code = "MQTT-10"
+    hint = (
+        "The owner renews it: `sealane authority renew`, sign, publish. The lane fetches it by itself, but not over "
+        "the broker once the old one has ended: then take the newest LANE.enrolled to the box, `sealane enrol "
+        "--finish`."
+    )
+
+
 # --- central --------------------------------------------------------------------------------------------------------
 
 

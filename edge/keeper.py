@@ -67,6 +67,14 @@ class Standing:
         """Of the policy in force."""
         return self.sealer.trust_version
 
+    @property
+    def certified_until(self) -> datetime.datetime | None:
+        """When the certificate that the lane shows ends; None if it can't be read."""
+        try:
+            return x509.load_pem_x509_certificate(self.certificate_file.read_bytes()).not_valid_after_utc
+        except (OSError, ValueError):
+            return None
+
 
 class Keeper:
     """One lane's. `directory` holds what it is given and makes: a renewed certificate, later signing keys.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from central.authority_status import shortages
+from central.certificates import Authority, make_key
 from central.repository import Repository
 from edge.errors import AuthorityInvalid
 from tests.sealing import recipient_key, signing_key
@@ -112,6 +113,32 @@ def test_who_signs_hears_from_when_on_there_are_too_few_readers(site: Path) -> N
     authority("add-recipient", site, site.parent / "third.pub", "--since", soon)
     authority("sign", site)
     assert told(site) == []
+
+
+def test_lanes_whose_certificates_end_soon_are_named_until_they_are_renewed(site: Path) -> None:
+    def shown(*words: str) -> str:
+        return authority(*words, site)
+
+    def issue(lane: str, days: int) -> None:
+        certificate = Authority.open_or_make(site / "tls").issue(lane, make_key().public_key(), days=days)
+        (site / "certificates" / f"{lane}.pem").write_bytes(certificate)
+
+    commands = ("status",), ("sign", "--fresh"), ("sign",)
+    issue("lane-1", 61)
+    assert not any("TLS certificate" in shown(*words) for words in commands)
+    issue("lane-1", 59)
+    issue("gone", 10)
+    assert all("of lanes end (lane-1): run `sealane authority renew`" in shown(*words) for words in commands)
+    assert "lane-1: a new certificate" in shown("renew")
+    assert not any("TLS certificate" in shown(*words) for words in commands)
+
+
+def test_a_machine_with_the_online_key_alone_needs_neither_certificates_nor_draft(site: Path, tmp_path: Path) -> None:
+    (site / "repository" / "metadata").rename(tmp_path / "metadata")
+    (tmp_path / "online" / "repository").mkdir(parents=True)
+    (tmp_path / "metadata").rename(tmp_path / "online" / "repository" / "metadata")
+    key = site / "keys" / "online"
+    assert "signed as fresh" in authority("sign", tmp_path / "online", "--fresh", "--online-key", key)
 
 
 def test_ends_after_the_policys_own_are_nobodys_worry_yet(site: Path) -> None:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from annotated_types import Le
 
+from central.certificates import Authority, make_key
 from drivers.camera.network import NetworkSettings
 from drivers.clock import Clock
 from drivers.loop.asked import ATTEMPTS, LineSettings
@@ -19,15 +20,16 @@ from drivers.settings import DriverSettings
 from edge.books import Books
 from edge.capture import CAPTURE_TIMEOUT_S
 from edge.daemon import ENDED_NOTE, SPENT_NOTE, STAGE_PATIENCE_S, STUCK_NOTE, Daemon
-from edge.errors import LoopPortMissing, OutboxFull, StageStuck
+from edge.errors import LoopPortMissing, MqttCertificateEnds, OutboxFull, StageStuck
 from edge.faults import BURST
 from edge.health import Health
+from edge.keeper import Standing
 from edge.outbox import Outbox
 from edge.passage import FaultChanged, FaultKind, Passage, PassageMachine, PassageSettings
 from edge.record import AuditRecord, Ending, Instant, LaneRecord, NoRead, PlateReading, PlateText, ReadRecord, encode
 from edge.seal import envelope
 from edge.seal.opener import FileOpener
-from tests.sealing import outbox, recipient_key
+from tests.sealing import outbox, recipient_key, sealer
 
 ARRIVE, LEAVE, FAULT, CLEAR, LOST, RESTORED = LoopEventKind
 VISIT = Passage(bytes(16), 1, 2, Ending.LEFT)
@@ -302,6 +304,21 @@ def test_why_the_detector_does_not_answer_is_logged_and_its_code_is_the_fault(
     daemon._apply(machine.on(LoopEvent(RESTORED, 0, 2)))
     assert daemon._health.state()["faults"] == {}
     assert [dict(one.facts)["what"] for one in kept if isinstance(one, AuditRecord)] == [LoopPortMissing.code, ""]
+
+
+def test_a_lane_says_that_its_tls_certificate_ends_soon_until_it_shows_another(daemon: Daemon, tmp_path: Path) -> None:
+    authority, file = Authority.open_or_make(tmp_path / "tls"), tmp_path / "certificate.pem"
+    vars(daemon).update(_standing=Standing(sealer(), (), file, None, None, aim_picture=False))
+
+    def faults() -> dict[str, str]:
+        daemon._watch_certificate()
+        found: dict[str, str] = daemon._health.state()["faults"]
+        return found
+
+    assert faults() == {}  # what can't be read is the broker's to say
+    for days, said in ((29, {"certificate": MqttCertificateEnds.code}), (31, {})):
+        file.write_bytes(authority.issue("lane-1", make_key().public_key(), days=days))
+        assert faults() == said
 
 
 def test_time_is_heard_of_only_as_far_as_the_loops_events_have_been_worked_on(daemon: Daemon) -> None:
