@@ -55,7 +55,8 @@ def parse_uri(text: str) -> TokenUri:
     known = named.keys() <= {"token", "object", "id", "type"} and asked.keys() <= {"module-path", "pin-source"}
     if not text.startswith("pkcs11:") or not known or "token" not in named or "module-path" not in asked:
         raise KeyFileMalformed("a PKCS#11 key is named by pkcs11:token=T;object=O?module-path=M&pin-source=file:P")
-    if "object" not in named and "id" not in named:
+    names = [named[name] for name in ("object", "id") if name in named]
+    if not names or not all(names):  # the token takes an empty one for any key
         raise KeyFileMalformed("a PKCS#11 URI without object or id names no key")
     pin = asked.get("pin-source")
     return TokenUri(
@@ -159,10 +160,14 @@ def _login(uri: TokenUri, pin: bytes | None, *, write: bool = False) -> Any:
         pin = read(uri.pin_file, private=True).strip().encode()
     if pin is None:
         raise TokenRefused(f"no PIN was given for token {uri.token}")
+    try:
+        user_pin = pin.decode()
+    except UnicodeDecodeError as error:
+        raise TokenRefused(f"what was given as the PIN of token {uri.token} is no text") from error
     with _translated(uri):
         token = pkcs11.lib(uri.module).get_token(token_label=uri.token)
         try:
-            return token.open(rw=write, user_pin=pin.decode())
+            return token.open(rw=write, user_pin=user_pin)
         except UserAlreadyLoggedIn:  # by another key of this process
             return token.open(rw=write)
 

@@ -157,6 +157,11 @@ def test_a_pin_is_typed_where_no_file_holds_it_and_a_wrong_one_is_named(home: Pa
         custody.opener(write(home / "shown.key", uri(home, "owner", pin="shown-pin")))
     with pytest.raises(KeyFileMissing):
         custody.opener(write(home / "gone.key", uri(home, "owner", pin="gone-pin")))
+    with pytest.raises(TokenRefused, match="is no text"):
+        custody.opener(asks, b"\xff1234")
+    write(home / "no-text-pin", "").write_bytes(b"\xff1234")
+    with pytest.raises(KeyFileMalformed, match="no-text-pin"):
+        custody.opener(write(home / "no-text.key", uri(home, "owner", pin="no-text-pin")))
 
 
 @pytest.mark.parametrize(
@@ -167,6 +172,9 @@ def test_a_pin_is_typed_where_no_file_holds_it_and_a_wrong_one_is_named(home: Pa
         ("pkcs11:token=box;object=owner?module-path=/nowhere.so&pin-source=file:{home}/pin", TokenUnavailable),
         ("pkcs11:token=box;object=owner", KeyFileMalformed),
         ("pkcs11:token=box?module-path={module}", KeyFileMalformed),
+        ("pkcs11:token=box;object=?module-path={module}&pin-source=file:{home}/pin", KeyFileMalformed),
+        ("pkcs11:token=box;id=?module-path={module}&pin-source=file:{home}/pin", KeyFileMalformed),
+        ("pkcs11:token=box;object=owner;id=?module-path={module}&pin-source=file:{home}/pin", KeyFileMalformed),
         ("pkcs11:object=owner?module-path={module}", KeyFileMalformed),
         ("pkcs11:token=box;object=owner?module-path={module}&pin-value=1234", KeyFileMalformed),
         ("pkcs11:token=box;slot=owner?module-path={module}", KeyFileMalformed),
