@@ -84,10 +84,15 @@ class PublicKey:
         """The kid for people to compare: eight groups of four hex digits."""
         return fingerprint(self.kid)
 
+    @property
+    def label(self) -> str:
+        """The first line of its file."""
+        return f"sealane {self.purpose} public {self.type} {self.fingerprint}"
+
     def pem(self) -> str:
         """The text of a public key file."""
         blocks = [part.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) for part in self.parts]
-        return f"sealane {self.purpose} public {self.type} {self.fingerprint}\n" + b"".join(blocks).decode()
+        return f"{self.label}\n" + b"".join(blocks).decode()
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,12 @@ def parse_public(text: str, purpose: Purpose, *, where: str = "the text") -> Pub
         except (ValueError, UnsupportedAlgorithm) as error:
             raise KeyFileMalformed(f"{where} holds no public key that can be used") from error
         parts.append(part)
-    return _public(purpose, tuple(parts), where)
+    key = _public(purpose, tuple(parts), where)
+    right = key.label.split()
+    for stated in map(str.split, _STATED.findall(text)):
+        if stated != right[: len(stated)]:  # people read it for the fingerprint
+            raise KeyFileMalformed(f"what {where} says above its key is true of another key")
+    return key
 
 
 def load_private(path: Path, purpose: Purpose, passphrase: bytes | None = None) -> PrivateKey:
@@ -240,6 +250,7 @@ _USES = {
 }
 _PEM = re.compile(r"-----BEGIN [A-Z ]{1,40}-----.*?-----END [A-Z ]{1,40}-----\n?", re.DOTALL)
 _LABEL = re.compile(r"sealane (signing|recipient) (public|private) ")
+_STATED = re.compile(r"^[ \t]*sealane .*", re.MULTILINE)
 
 
 def _private(purpose: Purpose, kind: KeyType, *parts: PrivateHalf) -> PrivateKey:

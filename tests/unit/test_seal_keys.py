@@ -111,6 +111,19 @@ def test_plain_pem_from_other_tools_is_a_key_too(tmp_path: Path) -> None:
     assert keys.load_public(tmp_path / "plain.pem", Purpose.RECIPIENT).kid == key.public.kid
 
 
+@pytest.mark.parametrize("kind", [KeyType.X25519, KeyType.P256])
+def test_a_public_key_under_the_label_of_another_is_refused(tmp_path: Path, kind: KeyType) -> None:
+    mine, other = keys.make_recipient_key(kind).public, keys.make_recipient_key().public
+    path, (label, pem) = tmp_path / "key.pub", mine.pem().split("\n", 1)
+    for stated in (other.label, f"{label}\n{other.label}", f"\n  {other.label}", label.replace(kind, "ed25519")):
+        path.write_text(f"{stated}\n{pem}")
+        with pytest.raises(KeyFileMalformed, match="of another key"):
+            keys.load_public(path, Purpose.RECIPIENT)
+    for stated in (label, f"{label}\r", "sealane recipient public ", "", "of the owner, by hand"):
+        path.write_text(f"{stated}\n{pem}")
+        assert keys.load_public(path, Purpose.RECIPIENT) == mine
+
+
 def test_keys_of_no_use_here_are_refused(tmp_path: Path) -> None:
     for number, other in enumerate(
         [ec.generate_private_key(ec.SECP384R1()).public_key(), rsa.generate_private_key(65537, 2048).public_key()]
