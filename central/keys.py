@@ -112,7 +112,7 @@ def _secret(path: Path, token: str | None, passphrase_file: Path | None, no_pass
     options.one_passphrase_option(passphrase_file, no_passphrase)
     if no_passphrase or (token is not None and "pin-source=" in token):
         return None
-    keys.refuse_existing(path)  # before anybody types
+    keys.check_place(path)  # before anybody types
     return options.passphrase(passphrase_file, path if token is None else "the token", confirm=token is None)
 
 

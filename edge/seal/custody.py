@@ -45,7 +45,7 @@ def make_in_token(path: Path, uri: str, purpose: Purpose, kind: KeyType, pin: by
     with _hsm_extra():
         from edge.seal import token
     wanted = token.parse_uri(uri)
-    keys.refuse_existing(path)
+    keys.check_place(path)  # a key that no file names would be in the way of the next attempt
     return keys.write_pair(path, f"{uri.strip()}\n", token.make_key(wanted, purpose, kind, pin))
 
 

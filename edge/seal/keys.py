@@ -143,17 +143,19 @@ def save(key: PrivateKey, path: Path, passphrase: bytes | None = None) -> Path:
 
 def write_pair(path: Path, private: str, public: PublicKey) -> Path:
     """Write the text of a private half, and the public half beside it. Raises as `save`."""
-    refuse_existing(path)
+    check_place(path)
     write_new(path, private, 0o600)
     write_new(_beside(path), public.pem(), 0o644)
     return _beside(path)
 
 
-def refuse_existing(path: Path) -> None:
-    """KeyFileExists if a key's files at `path` are there already."""
+def check_place(path: Path) -> None:
+    """KeyFileExists if a key's files at `path` are there already, KeyFileMissing if their folder cannot be written."""
     for file in (path, _beside(path)):
         if file.exists():
             raise KeyFileExists(f"{file} is there already")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise KeyFileMissing(f"cannot write {path}: no such folder, or not yours to write")
 
 
 def write_new(path: Path, text: str, mode: int) -> None:

@@ -53,7 +53,8 @@ def parse_uri(text: str) -> TokenUri:
     named = dict(part.partition("=")[::2] for part in path.split(";"))
     asked = dict(parse_qsl(query.replace("+", "%2B")))
     known = named.keys() <= {"token", "object", "id", "type"} and asked.keys() <= {"module-path", "pin-source"}
-    if not text.startswith("pkcs11:") or not known or "token" not in named or "module-path" not in asked:
+    needed = "token" in named and "module-path" in asked
+    if not (text.isascii() and text.startswith("pkcs11:") and known and needed):
         raise KeyFileMalformed("a PKCS#11 key is named by pkcs11:token=T;object=O?module-path=M&pin-source=file:P")
     names = [named[name] for name in ("object", "id") if name in named]
     if not names or not all(names):  # the token takes an empty one for any key

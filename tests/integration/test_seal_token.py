@@ -194,3 +194,13 @@ def test_a_key_made_in_a_token_leaves_a_file_that_names_it_and_its_public_half(h
     assert keys.load_public(public_file, Purpose.SIGNING).kid == signer.public.kid
     with pytest.raises(KeyFileExists):
         custody.make_in_token(tmp_path / "lane.key", uri(home, "never"), Purpose.SIGNING, KeyType.P256)
+
+
+def test_no_key_is_made_in_a_token_that_no_file_can_name(home: Path, tmp_path: Path) -> None:
+    asked, path = uri(home, "made-later"), tmp_path / "later" / "root.key"
+    with pytest.raises(KeyFileMissing, match="cannot write"):
+        custody.make_in_token(path, asked, Purpose.SIGNING, KeyType.P256)
+    path.parent.mkdir()
+    with pytest.raises(KeyFileMalformed):
+        custody.make_in_token(path, asked.replace("later", "sp\u00e4ter"), Purpose.SIGNING, KeyType.P256)
+    assert custody.make_in_token(path, asked, Purpose.SIGNING, KeyType.P256).exists()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from central.certificates import Authority
 from central.keys import app
-from edge.errors import KeyFileExists, KeyFileExposed, KeyFileMalformed, KeyFilePassphrase
+from edge.errors import KeyFileExists, KeyFileExposed, KeyFileMalformed, KeyFileMissing, KeyFilePassphrase
 from edge.seal import keys
 from edge.seal.keys import KeyType, Purpose
 
@@ -65,6 +65,11 @@ def test_without_a_terminal_a_passphrase_is_not_guessed(tmp_path: Path) -> None:
     with pytest.raises(KeyFilePassphrase):
         run("recipient", tmp_path / "key")
     assert not list(tmp_path.iterdir())
+
+
+def test_nobody_types_a_passphrase_for_a_key_that_has_no_place(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileMissing, match="nowhere"):
+        run("owner", tmp_path / "nowhere" / "key")
 
 
 def test_a_passphrase_is_whatever_bytes_the_first_line_holds(tmp_path: Path) -> None:
