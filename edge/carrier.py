@@ -118,9 +118,15 @@ class RetainedCarrier:
 
 
 def carrier(source: str) -> DirectoryCarrier | HttpCarrier:
-    """The carrier for a folder or an http(s) address. TrustUnreachable for what can be neither."""
+    """The carrier for a folder or an http(s) address. TrustUnreachable for what can be neither.
+
+    An address with a user in it is refused: none is sent, and the password would stand wherever the address is shown.
+    """
+    address = source.startswith(("http://", "https://"))
+    if address and "@" in source:
+        raise TrustUnreachable("the address of a repository has no @ (%40 in its path): no user or password is sent")
     try:
-        return HttpCarrier(source) if source.startswith(("http://", "https://")) else DirectoryCarrier(Path(source))
+        return HttpCarrier(source) if address else DirectoryCarrier(Path(source))
     except ValueError as error:
         raise TrustUnreachable(f"{clean(source)} is no folder and no address") from error
 

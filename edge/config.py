@@ -145,6 +145,8 @@ class Trust(Table):
             raise ValueError(
                 "must be broker, a folder's path (with a /), or an http(s) address with the name or address of a host"
             )
+        if address and "@" in source:
+            raise ValueError("must have no @ in an address (%40 in its path): no user or password is sent")
         return source
 
 

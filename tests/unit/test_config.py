@@ -68,7 +68,7 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
             ("broker", "host", host)
             for host in ("", "a..b", ".example", f"{'x' * 64}.example", "gate\0x", "a b", "gäte")
         ),
-        *(("trust", "source", f"https://{host}/x") for host in ("", "a..b", "[fe80::1", "a b")),
+        *(("trust", "source", f"https://{host}/x") for host in ("", "a..b", "[fe80::1", "a b", "bob:s3cret@a")),
         ("trust", "source", "brokr"),
         ("broker", "port", 0),
         ("broker", "portt", 8883),
@@ -82,6 +82,7 @@ def test_a_wrong_or_unknown_key_is_named_with_what_it_may_hold(table: str, key: 
     with pytest.raises(ConfigInvalid, match=rf"lane\.toml: {table}\.{key}: ") as caught:
         check(LaneConfig, tables, where="lane.toml")
     assert caught.value.code == "CFG-03"
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_wrong_roi_says_what_roi_is() -> None:

@@ -562,6 +562,13 @@ def test_a_source_that_is_no_folder_and_no_address_is_named(source: str) -> None
         carrier_of(source)
 
 
+@pytest.mark.parametrize("address", ["http://bob:s3cret@host/", "https://s3cret@[::1", "http://bob:s3/cret@host/"])
+def test_an_address_with_a_user_in_it_is_refused_without_a_word_of_it(address: str) -> None:
+    with pytest.raises(TrustUnreachable, match="no user or password is sent") as caught:
+        carrier_of(address)
+    assert "cret" not in str(caught.value)
+
+
 def test_what_is_carried_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.carrier.MAX_CARRIED_BYTES", 10)
     carrier = RetainedCarrier()
