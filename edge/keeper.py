@@ -23,7 +23,6 @@ from edge.config import LaneConfig
 from edge.errors import (
     KeyFileError,
     KeyFileMalformed,
-    KeyFileMissing,
     NotEnrolled,
     TrustError,
     TrustExpired,
@@ -343,11 +342,9 @@ def make_tls_key(key_file: Path) -> None:
 
 
 def tls_public(key_file: Path) -> ec.EllipticCurvePublicKey:
-    """The public half of a TLS key. KeyFileMissing, KeyFileMalformed."""
+    """The public half of a TLS key. KeyFileMissing, KeyFileMalformed, KeyFileExposed."""
     try:
-        key = load_pem_private_key(key_file.read_bytes(), None)
-    except OSError as error:
-        raise KeyFileMissing(f"cannot read {key_file}: {error.strerror}") from error
+        key = load_pem_private_key(keys.read(key_file, private=True).encode(), None)
     except (ValueError, TypeError) as error:
         raise KeyFileMalformed(f"{key_file} holds no TLS key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -16,7 +16,7 @@ import pytest
 from central.repository import Repository
 from edge import enrolment
 from edge.carrier import Carrier, DirectoryCarrier, RetainedCarrier
-from edge.errors import KeyFileMissing, TrustRefused, TrustUnkept
+from edge.errors import KeyFileExposed, KeyFileMissing, TrustRefused, TrustUnkept
 from edge.keeper import Keeper, make_later_key, make_tls_key, signers_of
 from edge.mqtt_client import MAX_PACKET_BYTES
 from edge.policy import Lane, LaneKey, ModelBundle, Recipient, Revocation
@@ -230,6 +230,13 @@ class Slow:
         for at in range(0, len(data), 64):
             self.pieces += 1
             yield data[at : at + 64]
+
+
+def test_a_tls_key_that_others_can_read_is_refused(tmp_path: Path, owner: Repository) -> None:
+    keeper(tmp_path, owner)
+    (tmp_path / "tls.key").chmod(0o644)
+    with pytest.raises(KeyFileExposed, match="tls"):
+        keeper(tmp_path, owner)
 
 
 def test_a_slow_carrier_is_no_stage_that_hangs(tmp_path: Path, owner: Repository) -> None:
