@@ -18,6 +18,7 @@ from central.metadata import TufSigner, in_days, opened, tuf_key
 from edge import enrolment
 from edge.errors import (
     AuthorityBusy,
+    AuthorityKeyShared,
     AuthorityNothingToSign,
     AuthorityRootPending,
     AuthorityRootUnfit,
@@ -109,7 +110,8 @@ class Roots:
         """Draft a new root: root keys that come and go, another targets or online key.
 
         It counts once enough old and enough new root keys have signed it. AuthorityUnknown,
-        AuthorityThresholdUnreachable; AuthorityRootPending if one is pending: the signatures that it has would be lost.
+        AuthorityThresholdUnreachable; AuthorityKeyShared if one would have two roles; AuthorityRootPending if one is
+        pending: the signatures that it has would be lost.
         """
         if self.pending is not None:
             raise AuthorityRootPending(f"a new root is pending in {self._file}")
@@ -127,6 +129,7 @@ class Roots:
                 root.add_key(tuf_key(chosen), name)
         role = root.roles["root"]
         role.threshold = _reachable(threshold or role.threshold, len(role.keyids))
+        _refuse_shared(root)
         root.version += 1
         root.expires = in_days(now, ROOT_DAYS)
         write(self._file, Metadata(root).to_bytes())
@@ -197,6 +200,15 @@ def _reachable(threshold: int, count: int) -> int:
     if not 1 <= threshold <= count:
         raise AuthorityThresholdUnreachable(f"a threshold of {threshold} with {count} root keys")
     return threshold
+
+
+def _refuse_shared(root: Root) -> None:
+    """AuthorityKeyShared for a key of two roles."""
+    roles: dict[str, str] = {}
+    for role, name in ROLES.items():
+        for kid in root.roles[role].keyids:
+            if (other := roles.setdefault(kid, name)) != name:
+                raise AuthorityKeyShared(f"{fingerprint(bytes.fromhex(kid))} would be a key of {other} and of {name}")
 
 
 def _refuse_misnamed(root: Root) -> None:

@@ -31,6 +31,7 @@ from edge.errors import (
     AuthorityKeyInUse,
     AuthorityKeyOfRoot,
     AuthorityKeyRevoked,
+    AuthorityKeyShared,
     AuthorityMissing,
     AuthorityNothingToSign,
     AuthorityRefuses,
@@ -596,8 +597,10 @@ def test_nobody_waits_while_a_person_types(
     request, fingerprint = request_of("lane-3", folder)
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "secret").chmod(0o600)
-    made = CliRunner().invoke(keys_app, ["owner", str(tmp_path / "new"), "--passphrase-file", str(tmp_path / "secret")])
-    assert made.exit_code == 0
+    root, targets = tmp_path / "root", tmp_path / "targets"
+    for path in (root, targets):
+        made = CliRunner().invoke(keys_app, ["owner", str(path), "--passphrase-file", str(tmp_path / "secret")])
+        assert made.exit_code == 0
     turns: list[bool] = []
 
     def typed(text: str, **_: object) -> str:
@@ -608,10 +611,10 @@ def test_nobody_waits_while_a_person_types(
     monkeypatch.setattr("typer.prompt", typed)
     monkeypatch.setattr("typer.confirm", typed)
     authority("add-lane", folder, request)
-    authority("rotate-root", folder, "--add", tmp_path / "new.pub", "--targets", tmp_path / "new.pub")
-    roots = (tmp_path / "new", *(folder / "keys" / f"root-{number}" for number in (1, 2)))
+    authority("rotate-root", folder, "--add", tmp_path / "root.pub", "--targets", tmp_path / "targets.pub")
+    roots = (root, *(folder / "keys" / f"root-{number}" for number in (1, 2)))
     authority("sign", folder, *(word for path in roots for word in ("--root-key", path)))
-    authority("sign", folder, "--targets-key", tmp_path / "new")
+    authority("sign", folder, "--targets-key", targets)
     assert turns == [False] * 4
 
 
@@ -650,17 +653,42 @@ def test_a_root_is_signed_on_several_machines_time_and_again(folder: Path, tmp_p
     assert trust.refresh(DirectoryCarrier(signed.published), datetime.datetime.now(datetime.UTC))
 
 
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--add", "online"),
+        ("--add", "targets"),
+        ("--targets", "online"),
+        ("--online", "root-1"),
+        ("--online", "targets"),
+    ],
+)
+def test_a_key_has_one_role(folder: Path, option: str, name: str) -> None:
+    with pytest.raises(AuthorityKeyShared, match=name.removesuffix("-1")):
+        authority("rotate-root", folder, option, folder / "keys" / f"{name}.pub")
+    assert Repository(folder).roots.pending is None
+
+
+def test_a_key_goes_from_one_role_to_another(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.pub").write_text(signing_key(name="new").public.pem())
+    gone = load_public(folder / "keys" / "root-1.pub", Purpose.SIGNING)
+    authority("rotate-root", folder, "--add", tmp_path / "new.pub", "--remove", gone.fingerprint,
+              "--targets", folder / "keys" / "root-1.pub")  # fmt: skip
+    assert f"targets key comes: {gone.fingerprint}" in authority("status", folder)
+
+
 def test_whoever_signs_a_root_is_shown_what_it_changes_and_asked(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = signing_key(name="new").public
+    new, targets = (signing_key(name=name).public for name in ("new", "new-targets"))
     gone = load_public(folder / "keys" / "targets.pub", Purpose.SIGNING)
     (tmp_path / "new.pub").write_text(new.pem())
-    authority("rotate-root", folder, "--add", tmp_path / "new.pub", "--targets", tmp_path / "new.pub",
+    (tmp_path / "targets.pub").write_text(targets.pem())
+    authority("rotate-root", folder, "--add", tmp_path / "new.pub", "--targets", tmp_path / "targets.pub",
               "--threshold", "1")  # fmt: skip
     told = (
         f"root key comes: {new.fingerprint}", f"targets key goes: {gone.fingerprint}",
-        f"targets key comes: {new.fingerprint}", "2 of 3 root keys must sign, from then on 1 of 4",
+        f"targets key comes: {targets.fingerprint}", "2 of 3 root keys must sign, from then on 1 of 4",
     )  # fmt: skip
     shown = authority("status", folder)
     assert all(line in shown for line in told)
