@@ -172,17 +172,20 @@ def _coloured(said: Iterable[str]) -> Text:
 
 
 def _shortages(whose: str, terms: Terms, now: datetime.datetime, until: datetime.datetime) -> Iterator[str]:
-    """From when on there are fewer readers, or collectors, than there must be."""
+    """From when on there are fewer readers, or collectors, than there must be; and again from when on even fewer."""
+    nobody_reads = "name one, or lanes go on sealing for whoever held last, revoked or not: a record must have a reader"
     parts: tuple[tuple[str, tuple[Recipient | Collector, ...], int, str], ...] = (
-        ("reader", terms.recipients, LEAST_RECIPIENTS, "name another, or one lost key loses every record"),
+        ("reader", terms.recipients, LEAST_RECIPIENTS, nobody_reads),
         ("collector", terms.collectors, 1, "name one, or no receipt counts and lanes keep all records"),
     )
-    for role, known, least, why in parts:
+    for role, known, least, none_left in parts:
+        fewest = least
         kids = {one.key.kid.hex() for one in known}
         ends = {one.until for one in known} | {one.at for one in terms.revoked if one.kid in kids}
         for at in (now, *sorted(at for at in ends if at is not None and now < at < until)):
             count = len({one.key.kid for one in known if one.holds(at) and not terms.revokes(one.key, at)})
-            if count < least:
+            if count < fewest:
+                fewest = count
                 when = "now" if at == now else f"from {moment(at)} on"
+                why = "name another, or one lost key loses every record" if count else none_left
                 yield f"{when} {whose} has {count} of {least} {role}s: {why}"
-                break

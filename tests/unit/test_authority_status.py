@@ -115,6 +115,18 @@ def test_who_signs_hears_from_when_on_there_are_too_few_readers(site: Path) -> N
     assert told(site) == []
 
 
+def test_who_signs_hears_for_whom_lanes_seal_once_nobody_may_read(site: Path) -> None:
+    days = [datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days) for days in (9, 10)]
+    revoked = {name: f"{day:%Y-%m-%d}" for name, day in zip(("owner", "escrow"), days, strict=True)}
+    for name, day in revoked.items():
+        authority("revoke", site, recipient_key(name=name).public.fingerprint, "--at", day)
+    one, none = told(site)
+    assert one.startswith(f"from {revoked['owner']} on the draft")
+    assert "has 1 of 2 readers: name another" in one
+    assert none.startswith(f"from {revoked['escrow']} on the draft")
+    assert "has 0 of 2 readers: name one, or lanes go on sealing for whoever held last, revoked or not" in none
+
+
 def test_lanes_whose_certificates_end_soon_are_named_until_they_are_renewed(site: Path) -> None:
     def shown(*words: str) -> str:
         return authority(*words, site)
