@@ -106,7 +106,7 @@ clean: ## remove what was built here
 	rm -rf $(VENV) $(VENV)-* build dist
 
 lock: ## make the lock files again (needs uv)
-	for name in dev train tflite fuzz cwt peer lane lane-tflite central; do \
+	for name in dev train tflite fuzz cwt peer lane lane-tflite central hsm; do \
 	  uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
 	    --no-emit-package sealane --no-emit-package sealane-hw-sim $$([ $$name != peer ] || echo --no-emit-package opencv-python) \
 	    locks/$$name.in -o locks/$$name.txt || exit; \

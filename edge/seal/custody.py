@@ -54,4 +54,5 @@ def _hsm_extra() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise TokenUnavailable("python-pkcs11 is not installed: pip install '.[hsm]'") from error
+        needed = "pip install --require-hashes -r locks/hsm.txt, in the folder of sealane"
+        raise TokenUnavailable(f"python-pkcs11 is not installed: {needed}") from error
