@@ -55,7 +55,10 @@ def add_lane(
 
 @app.command()
 def rotate_lane(folder: options.AuthorityFolder, lane: Annotated[str, typer.Argument(help="The lane.")]) -> None:
-    """Tell a lane to make itself a new signing key; `accept-requests` then takes what it asks for."""
+    """Tell a lane to make itself a new signing key; `accept-requests` then takes what it asks for.
+
+    A lane whose key is in a token makes none: docs/hardware-keys.md says how that one is replaced.
+    """
     Enrolments(Repository(folder)).rotate(lane)
     typer.echo(f"{lane} will be told to make a new key")
 
