@@ -1,5 +1,6 @@
 """Keys in a real PKCS#11 token: SoftHSM2."""
 
+import datetime
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from central.keys import app as keys_app
+from central.repository import Repository
+from edge.carrier import DirectoryCarrier
 from edge.commands.enrol import command
 from edge.errors import (
     KeyFileExists,
@@ -26,8 +30,10 @@ from edge.seal.envelope import Sealer
 from edge.seal.keys import KeyType, Purpose
 from edge.seal.opener import kem_public
 from edge.seal.receipt import Receipt
+from edge.trust import Trust
 from tests.sealing import NOW, READ, outbox, recipient_key, sealer
-from tests.unit.test_enrol_command import Box
+from tests.unit.test_authority import authority
+from tests.unit.test_enrol_command import Box, Owner
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = b"1234"
@@ -204,3 +210,51 @@ def test_no_key_is_made_in_a_token_that_no_file_can_name(home: Path, tmp_path: P
     with pytest.raises(KeyFileMalformed):
         custody.make_in_token(path, asked.replace("later", "sp\u00e4ter"), Purpose.SIGNING, KeyType.P256)
     assert custody.make_in_token(path, asked, Purpose.SIGNING, KeyType.P256).exists()
+
+
+@pytest.mark.parametrize("kind", [KeyType.ED25519, KeyType.P256])
+def test_the_owners_keys_move_into_a_token_and_lanes_follow_what_they_sign(
+    home: Path, tmp_path: Path, kind: KeyType
+) -> None:
+    folder = tmp_path / "authority"
+    authority("init", folder, "--no-passphrase")
+    first = Repository(folder).roots.first_bytes
+    for name in ("owner", "escrow"):
+        (tmp_path / f"{name}.pub").write_text(recipient_key(name=name).public.pem())
+        authority("add-recipient", folder, tmp_path / f"{name}.pub")
+    made = {name: tmp_path / name for name in ("root", "targets", "online")}
+    for name, path in made.items():
+        words = ["owner", str(path), "--type", kind, "--token", uri(home, f"{name}-{kind}")]
+        assert CliRunner().invoke(keys_app, words, catch_exceptions=False).exit_code == 0
+    for option, name in (("--add", "root"), ("--targets", "targets"), ("--online", "online")):
+        authority("rotate-root", folder, option, made[name].with_suffix(".pub"))
+        second = folder / "keys" / "root-2" if name == "root" else made["root"]
+        authority("sign", folder, "--root-key", folder / "keys" / "root-1", "--root-key", second, "--yes")
+    given = ("--targets-key", made["targets"], "--online-key", made["online"])
+    assert "policy 1 is signed" in authority("sign", folder, *given)
+    trust = Trust(tmp_path / "lane", first)
+    assert trust.refresh(DirectoryCarrier(folder / "repository"), datetime.datetime.now(datetime.UTC))
+    assert trust.version == 1
+
+
+def test_a_lanes_key_in_a_token_is_replaced_by_another_there_and_counts_until_it_is_revoked(
+    home: Path, tmp_path: Path
+) -> None:
+    box = Box(tmp_path / "box")
+
+    def make(name: str) -> None:
+        for path in box.folder.glob("signing*"):
+            path.unlink()
+        words = ["lane", str(box.folder / "signing"), "--type", KeyType.P256, "--token", uri(home, name)]
+        assert CliRunner().invoke(keys_app, words, catch_exceptions=False).exit_code == 0
+
+    make("replaced-1")
+    owner = Owner(tmp_path / "owner", box.ask())
+    box.finish(owner.reply())
+    before = box.signs_with()
+    make("replaced-2")
+    owner.enrol(box.ask())
+    box.finish(owner.reply())
+    after = box.signs_with()
+    assert owner.repository.policy is not None
+    assert owner.repository.policy.lane_keys_at("lane-1", datetime.datetime.now(datetime.UTC)) == (before, after)
