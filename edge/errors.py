@@ -622,7 +622,7 @@ class AuthorityRootPending(AuthorityError):
 
 
 class AuthorityKeyShared(AuthorityError):
-    code = "AUTH-20"
+    code = "AUTH-21"
     hint = (
         "Each role has keys of its own, or the one that is in use every day is worth as much as a root key. Make "
         "another with `sealane keys owner`, and name that one."

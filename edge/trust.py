@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, ValidationError
 from tuf.api import exceptions as tuf
-from tuf.api.metadata import Metadata, Targets  # type: ignore[attr-defined]
+from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
@@ -217,6 +217,17 @@ class _Fetcher(FetcherInterface):
             content.write(piece)
         content.seek(0)
         yield content
+
+
+def check_root(data: bytes) -> None:
+    """TrustRefused unless it is root metadata, signed with its own keys.
+
+    Who becomes another user (edge/user.py) asks before: what reads and verifies metadata is imported when it first
+    does, from where that user may not be able to.
+    """
+    with _translated():
+        root = Metadata[Root].from_bytes(data)
+        root.signed.verify_delegate(Root.type, root.signed_bytes, root.signatures)
 
 
 @contextmanager

@@ -142,13 +142,14 @@ def _finish(
 ) -> None:
     from edge.errors import ReplyUnfit, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
-    from edge.trust import Trust
+    from edge.trust import Trust, check_root
 
     try:
         root, ca, certificate = ((folder / name).read_bytes() for name in ("root.json", "ca.pem", "certificate.pem"))
         brought = _brought(folder / "repository")
     except OSError as error:
         raise TrustMissing(f"cannot read {error.filename}: {error.strerror}") from error
+    check_root(root)
     tls_key = tls_public(tls_file)
     if (certified := _certified(certificate)) is None:
         raise ReplyUnfit(f"{folder / 'certificate.pem'} holds no certificate")

@@ -53,7 +53,7 @@ def parse_uri(text: str) -> TokenUri:
     named = dict(part.partition("=")[::2] for part in path.split(";"))
     asked = dict(parse_qsl(query.replace("+", "%2B")))
     known = named.keys() <= {"token", "object", "id", "type"} and asked.keys() <= {"module-path", "pin-source"}
-    needed = "token" in named and "module-path" in asked
+    needed = "token" in named and "module-path" in asked and "\0" not in "".join(asked.values())
     if not (text.isascii() and text.startswith("pkcs11:") and known and needed):
         raise KeyFileMalformed("a PKCS#11 key is named by pkcs11:token=T;object=O?module-path=M&pin-source=file:P")
     names = [named[name] for name in ("object", "id") if name in named]
