@@ -44,8 +44,9 @@ def encoded(number: int = 0, suffix: str = ".jpg") -> bytes:
     return cv2.imencode(suffix, picture(number))[1].tobytes()
 
 
-def write_video(path: Path, *, frames: int, fps: int) -> None:
+def write_video(path: Path, *, frames: int, fps: int, title: str = "") -> None:
     with av.open(str(path), "w") as container:
+        container.metadata.update({"title": title} if title else {})
         stream = container.add_stream("libx264", rate=fps)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for number in range(frames):
@@ -155,6 +156,25 @@ def flood(chunk: bytes, *, head: bytes = b"", every_s: float = 0.001) -> Script:
 def answer(status: str, body: bytes = b"", *, headers: str = "") -> Script:
     head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{headers}\r\n"
     return lambda connection, request: connection.sendall(head.encode() + body)
+
+
+def describe(sdp: bytes) -> Script:
+    """An RTSP camera that describes its stream, lets it be played and then sends nothing."""
+    head = b"Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\nSession: 1\r\n"
+    more = {
+        b"DESCRIBE": b"Content-Type: application/sdp\r\nContent-Length: %d\r\n" % len(sdp),
+        b"SETUP": b"Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n",
+    }
+
+    def script(connection: socket.socket, request: bytes) -> None:
+        while request:
+            verb = request.split(b" ", 1)[0]
+            number = next(line for line in request.splitlines(keepends=True) if line.startswith(b"CSeq"))
+            body = sdp if verb == b"DESCRIBE" else b""
+            connection.sendall(b"RTSP/1.0 200 OK\r\n" + number + head + more.get(verb, b"") + b"\r\n" + body)
+            request = connection.recv(4096)
+
+    return script
 
 
 def behind_password(user: str, password: str, script: Script) -> Script:

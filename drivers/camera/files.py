@@ -105,7 +105,7 @@ def _copy_photo(photo: Path, into: memoryview) -> FrameInfo:
     try:
         with photo.open("rb") as file:
             if demuxer:
-                with av.open(file, mode="r", format=demuxer) as container:
+                with av.open(file, mode="r", format=demuxer, metadata_errors="replace") as container:
                     bound_pixels(container.streams.video[0].codec_context)
                     return copy_grey(next(container.decode(video=0)), into, now_ns)
             nbytes = file.readinto(into)
@@ -122,7 +122,7 @@ def _open_video(path: Path) -> "tuple[InputContainer, float]":
     import av
 
     try:
-        container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"})
+        container = av.open(str(path.resolve()), options={"protocol_whitelist": "file"}, metadata_errors="replace")
     except (OSError, av.FFmpegError) as error:
         raise PicturesMissing(f"{path} is neither a folder of photographs nor a video") from error
     rate = container.streams.video[0].average_rate if container.streams.video else None

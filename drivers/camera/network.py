@@ -103,6 +103,7 @@ class NetworkCamera(Camera):
                 format=format_name,
                 options=_options(settings),
                 timeout=(settings.open_timeout_s, settings.read_timeout_s),
+                metadata_errors="replace",  # a name that is not UTF-8 is no reason to lose the camera
             )
         except av.FFmpegError as error:
             if time.monotonic() - began >= settings.open_timeout_s:

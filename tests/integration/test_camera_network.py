@@ -40,6 +40,7 @@ from tests.camera_rigs import (
     Script,
     answer,
     behind_password,
+    describe,
     encoded,
     flood,
     network,
@@ -352,6 +353,18 @@ def test_rtsp_asks_for_the_password_and_takes_the_right_one(guarded_rtsp: RtspCa
     info = camera.capture(room, 1)
     assert info is not None
     assert info.encoding is Encoding.GRAY8
+    camera.close()
+
+
+def test_a_camera_whose_name_is_not_utf_8_is_opened(serve: Serve, room: memoryview) -> None:
+    sdp = (
+        "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=Caméra\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
+        "a=control:track1\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0IAH5WoFAFuQA==,aM48gA==\r\n"
+    )
+    server = serve(describe(sdp.encode("latin-1")))
+    camera = opened(network(server.url.replace("http", "rtsp")))
+    with pytest.raises(CameraSilent):
+        camera.capture(room, 1)
     camera.close()
 
 

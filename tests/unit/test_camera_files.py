@@ -69,6 +69,17 @@ def test_a_video_is_decoded_at_its_own_pace_and_begins_again(tmp_path: Path) -> 
     camera.close()
 
 
+@pytest.mark.parametrize("form", ["avi", "mkv"])
+def test_a_video_whose_title_is_not_utf_8_is_shown(tmp_path: Path, form: str) -> None:
+    write_video(tmp_path / f"lane.{form}", frames=2, fps=50, title="Lane Cam-ra")
+    written = (tmp_path / f"lane.{form}").read_bytes()
+    assert b"Cam-ra" in written
+    (tmp_path / f"lane.{form}").write_bytes(written.replace(b"Cam-ra", "Caméra".encode("latin-1")))
+    camera = opened(tmp_path / f"lane.{form}")
+    assert len(shown(camera, 2)) == 2
+    camera.close()
+
+
 class Torn:
     """A video whose file can't be read further than its first frame, nor from the beginning again."""
 
