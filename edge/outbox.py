@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from edge.errors import (
     EpochLinkMalformed,
+    MessageMalformed,
     OutboxCorrupt,
     OutboxDiskFull,
     OutboxError,
@@ -28,6 +29,7 @@ from edge.errors import (
     OutboxLocked,
     OutboxUnavailable,
     ReceiptRefused,
+    clean,
 )
 from edge.record import GapRecord, Instant, Kind, LaneRecord, ReadRecord, kind_of
 from edge.seal.chain import ChainState
@@ -124,7 +126,7 @@ class Outbox:
         try:
             with _translated(path):
                 outbox._prepare()
-        except OutboxError:
+        except BaseException:
             connection.close()
             raise
         return outbox
@@ -357,10 +359,10 @@ class Outbox:
         self._db.execute("INSERT OR REPLACE INTO gap VALUES (?, ?, ?, NULL)", (first, last, last_hash))
 
     def _digest(self, seq: int) -> bytes | None:
-        row = self._db.execute(
+        row: tuple[bytes] | None = self._db.execute(
             "SELECT digest FROM message WHERE seq = ? UNION SELECT last_hash FROM gap WHERE last = ?", (seq, seq)
         ).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else row[0]
 
     def _forget(self, up_to: int) -> int:
         """Whatever a collector holds needs no keeping and no declaring; a gap it knows of waits for its own turn."""
@@ -410,11 +412,14 @@ class Outbox:
             raise OutboxUnavailable(f"cannot remove {link_file}: {error.strerror}") from error
         if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise OutboxCorrupt(f"{self._path} is damaged")
-        lane, self.last_alive_ns = db.execute("SELECT lane, alive_ns FROM state").fetchone()
+        lane, alive_ns = db.execute("SELECT lane, alive_ns FROM state").fetchone()
         if lane != self._sealer.lane:
-            raise OutboxForeign(f"{self._path} is of lane {lane}, not of {self._sealer.lane}")
+            raise OutboxForeign(f"{self._path} is of lane {clean(lane)}, not of {self._sealer.lane}")
+        self.last_alive_ns = None if alive_ns is None else int(alive_ns)
         visits = db.execute("SELECT * FROM visit ORDER BY rowid")
-        self.interrupted = tuple(OpenVisit(passage, Instant(utc, mono)) for passage, utc, mono in visits)
+        self.interrupted = tuple(
+            OpenVisit(memoryview(passage).tobytes(), Instant(int(utc), int(mono))) for passage, utc, mono in visits
+        )
         (self.checkpointed,) = db.execute("SELECT max(seq) FROM message WHERE kind = 'c'").fetchone()
         self._restore_ballast()
 
@@ -495,6 +500,7 @@ _SCHEMA = (
 )
 _ERRORS: dict[int, type[OutboxError]] = {
     sqlite3.SQLITE_FULL: OutboxDiskFull,
+    sqlite3.SQLITE_ERROR: OutboxCorrupt,  # of statements that never change: the file lacks what they name
     sqlite3.SQLITE_CORRUPT: OutboxCorrupt,
     sqlite3.SQLITE_NOTADB: OutboxCorrupt,
     sqlite3.SQLITE_BUSY: OutboxLocked,
@@ -504,9 +510,14 @@ _ERRORS: dict[int, type[OutboxError]] = {
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
+    """What a damaged file holds may come as any type and any bytes, also in the messages of sqlite3's own errors."""
     try:
         yield
+    except sqlite3.ProgrammingError as error:
+        raise OutboxUnavailable(f"{path}: closed") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        name = getattr(error, "sqlite_errorname", "closed")
+        name = getattr(error, "sqlite_errorname", "a text that is none")
         raise _ERRORS.get(code, OutboxUnavailable)(f"{path}: {name}") from error
+    except (MessageMalformed, ValueError, TypeError, OverflowError) as error:
+        raise OutboxCorrupt(f"{path} holds what no lane wrote") from error

@@ -297,6 +297,55 @@ def test_a_damaged_file_is_named_and_not_replaced(tmp_path: Path, damage: bytes 
     assert path.read_bytes() == (damage or data)
 
 
+@pytest.mark.parametrize(
+    ("there", "damaged"),
+    [
+        (b"tablestatestate", b"tablest\xffte\xffstate"),
+        (b"CREATE TABLE state", b"CREATE \xffABLE state"),
+        (b"CREATE INDEX", b"CREATE IN\xffEX"),
+        (b"link_epoch TEXT", b"li\xffk_epoch TEXT"),
+        (b"lane-1", b"lan\xff-1"),
+    ],
+)
+def test_a_file_with_bytes_that_are_no_text_is_damaged_and_given_back(
+    tmp_path: Path, there: bytes, damaged: bytes
+) -> None:
+    path = tmp_path / "outbox.sqlite"
+    outbox(tmp_path).close()
+    sound = path.read_bytes()
+    assert there in sound
+    path.write_bytes(sound.replace(there, damaged))
+    with pytest.raises(OutboxCorrupt), outbox(tmp_path) as box:
+        box.append(READ)
+    path.write_bytes(sound)
+    outbox(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(f"state SET epoch = {value}" for value in ("'x'", "1.5", "zeroblob(3)", f"'{2**64}'")),
+        *(f"state SET next_seq = {value}" for value in ("'x'", "-1", str(2**63 - 1))),
+        *(f"state SET prev = {value}" for value in ("NULL", "'x'")),
+        "state SET link_epoch = 'x'",
+        "state SET alive_ns = 'x'",
+        "message SET kind = 'x'",
+        "message SET kind = CAST(x'ff' AS TEXT)",
+        "visit SET passage_id = 7",
+        "visit SET utc_ns = 'x'",
+    ],
+)
+def test_a_row_that_no_lane_wrote_is_damage(tmp_path: Path, change: str) -> None:
+    with outbox(tmp_path) as box:
+        box.append(CHECKPOINT)
+        box.open_visit(READ.passage_id, NOW)
+    with sqlite3.connect(tmp_path / "outbox.sqlite") as other:
+        other.execute(f"UPDATE {change}")
+    other.close()
+    with pytest.raises(OutboxCorrupt), outbox(tmp_path) as box:
+        box.append(READ if box.pending() else CHECKPOINT)
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutboxUnavailable):
         outbox(tmp_path / "nowhere")
