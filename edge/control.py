@@ -62,7 +62,7 @@ def ask(path: Path, verb: str) -> Any:
         if "ok" in answer:
             return answer["ok"]
         code, what = answer["error"]["code"], answer["error"]["what"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ControlGarbled(f"the answer to {verb!r} is not the protocol's") from error
     raise ControlRefused(clean(f"{code} {what}"), code)
 
