@@ -13,6 +13,8 @@ class DriverSettings(BaseModel):
 
 
 def _beside_config(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("must be a path, which has no NUL in it")
     base = (info.context or {}).get("base")
     return Path(base, value) if base is not None and isinstance(value, str) else value
 

@@ -41,6 +41,8 @@ Model = TypeVar("Model", bound=BaseModel)
 def _beside_config(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         return value
+    if "\0" in value:
+        raise ValueError("must be a path, which has no NUL in it")
     if value.startswith(CREDENTIAL):
         return Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials"), value.removeprefix(CREDENTIAL))
     return Path((info.context or {}).get("base") or "", value)
@@ -141,7 +143,8 @@ class Trust(Table):
     @classmethod
     def _names_a_host(cls, source: str) -> str:
         address = source.startswith(("http://", "https://"))
-        if not (_HOST.fullmatch(_host_of(source)) if address else source == "broker" or "/" in source):
+        named = _HOST.fullmatch(_host_of(source)) if address else source == "broker" or "/" in source
+        if not named or "\0" in source:
             raise ValueError(
                 "must be broker, a folder's path (with a /), or an http(s) address with the name or address of a host"
             )

@@ -182,7 +182,7 @@ def test_a_relative_path_is_taken_from_the_folder_of_lane_toml(folder: Path) -> 
     assert settings.path == folder / "photos"
 
 
-@pytest.mark.parametrize("wrong", [{"fps": 0}, {"hold_s": -1}, {"colour": 1}])
+@pytest.mark.parametrize("wrong", [{"fps": 0}, {"hold_s": -1}, {"colour": 1}, {"path": "pho\0tos"}])
 def test_settings_have_ranges(folder: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         FilesCamera.Settings.model_validate({"path": folder} | wrong)

@@ -70,9 +70,13 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
         ),
         *(("trust", "source", f"https://{host}/x") for host in ("", "a..b", "[fe80::1", "a b", "bob:s3cret@a")),
         ("trust", "source", "brokr"),
+        ("trust", "source", "/srv/own\0er"),
         ("broker", "port", 0),
         ("broker", "portt", 8883),
         ("keys", "recipient_files", []),
+        ("keys", "signing_key_file", "keys/la\0ne.key"),
+        ("keys", "signing_key_file", "$CREDENTIALS_DIRECTORY/la\0ne"),
+        ("state", "directory", "/var/lib/\0"),
         ("state", "checkpoint_s", "often"),
     ],
 )
