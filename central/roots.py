@@ -12,6 +12,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
+from tuf.api.serialization import SerializationError
 
 from central.folder import Turn, in_turn, write
 from central.metadata import TufSigner, in_days, opened, tuf_key
@@ -77,8 +78,11 @@ class Roots:
             return None
         try:
             pending: Metadata[Root] = opened(self._file, "root")
+            _ = pending.signed_bytes  # what it says may have no canonical form, such as a fraction
         except AuthorityUnusable as error:
             raise AuthorityRootUnfit(error.what) from error
+        except SerializationError as error:
+            raise AuthorityRootUnfit(f"nobody can sign what {self._file} says") from error
         version, known = pending.signed.version, self.current.signed.version
         if version <= known:
             return None

@@ -760,6 +760,17 @@ def test_a_wrong_file_in_place_of_the_pending_root_is_told(folder: Path, signed:
             authority(*words)
 
 
+@pytest.mark.parametrize("note", [1.5, float("nan"), {"of": [float("inf")]}])
+def test_a_pending_root_that_has_no_form_to_be_signed_is_told(folder: Path, note: object) -> None:
+    authority("rotate-root", folder)
+    pending = json.loads((folder / "pending-root.json").read_bytes())
+    pending["signed"]["note"] = note
+    (folder / "pending-root.json").write_text(json.dumps(pending))
+    for words in (("status", folder), ("sign", folder), ("sign", folder, "--root-key", folder / "keys" / "root-1")):
+        with pytest.raises(AuthorityRootUnfit, match="nobody can sign"):
+            authority(*words)
+
+
 def test_there_is_nothing_to_sign_before_a_root_or_a_policy_is_made(folder: Path) -> None:
     with pytest.raises(AuthorityNothingToSign, match="no new root is pending"):
         authority("sign", folder, "--root-key", folder / "keys" / "root-1")
