@@ -244,10 +244,9 @@ class Publisher:
         except ReceiptRefused as error:
             self._trouble(error)
         else:
-            since = None if confirmed else self._status.waits_since
-            self._status = replace(
-                self._status, error=None, confirmed=self._status.confirmed + confirmed, waits_since=since
-            )
+            if confirmed:  # whoever holds an old receipt could hide trouble with it
+                known = self._status.confirmed
+                self._status = replace(self._status, error=None, confirmed=known + confirmed, waits_since=None)
 
     def _refused(self, publication: Publication, reason: int) -> None:
         kind: type[MqttError] = MqttPublicationRefused

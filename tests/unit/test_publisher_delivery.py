@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.config import Broker
-from edge.errors import MqttNoSubscriber, MqttNotAuthorised
+from edge.errors import MqttNoSubscriber, MqttNotAuthorised, ReceiptRefused
 from edge.mqtt import NO_SUBSCRIBER, Message, Publication, topic
 from edge.outbox import Sealed
 from edge.publisher import MAX_PATIENCE_S, MAX_REFUSED_PAUSE_S, Delivery, Publisher
@@ -233,6 +233,18 @@ def test_how_long_nothing_was_confirmed_is_known(monkeypatch: pytest.MonkeyPatch
     now = 900.0
     lane._send(now)
     assert lane.unconfirmed_s == 0
+
+
+def test_only_a_receipt_that_confirms_something_ends_what_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    lane, heard = publisher(), Message(topic("lane-1", "receipt"), b"", retained=False)
+    confirms = iter([0, 2])
+    vars(lane)["_outbox"] = SimpleNamespace(confirm=lambda said: next(confirms))
+    monkeypatch.setattr("edge.publisher.receipt", SimpleNamespace(parse=bytes, verify=lambda said, keys: said))
+    lane._trouble(ReceiptRefused("a lie"))
+    lane._receive(heard)
+    assert (lane.status.error, lane.status.confirmed) == (ReceiptRefused.code, 0)
+    lane._receive(heard)
+    assert (lane.status.error, lane.status.confirmed) == (None, 2)
 
 
 def test_trouble_of_two_kinds_in_turn_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
