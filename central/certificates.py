@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from edge.certificate import parse
 from edge.errors import KeyFileMalformed, KeyFileMissing
 from edge.seal import keys
 
@@ -40,12 +42,14 @@ class Authority:
             write_new(certificate_file, authority.pem, 0o644)
             return authority
         try:
-            certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
+            certificate = parse(certificate_file.read_bytes())
             key = load_pem_private_key(key_file.read_bytes(), None)
         except OSError as error:
             raise KeyFileMissing(f"cannot read {error.filename}: {error.strerror}") from error
-        except (ValueError, TypeError) as error:
-            raise KeyFileMalformed(f"{directory} holds no authority: ca.pem and ca.key") from error
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise KeyFileMalformed(f"{key_file} holds no key of an authority") from error
+        if certificate is None:
+            raise KeyFileMalformed(f"{certificate_file} holds no certificate of an authority")
         if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
             raise KeyFileMalformed(f"ca.pem and ca.key in {directory} do not belong together")
         return cls(certificate, key)

@@ -84,16 +84,17 @@ def broker(address: str, ca: Path, certificate: Path, key: Path) -> "Broker":
 
 def own_name(certificate: Path) -> str:
     """The name (CN) in a certificate, which is the MQTT client's. MqttFiles."""
-    from cryptography import x509
     from cryptography.x509.oid import NameOID
 
+    from edge.certificate import parse
+
     try:
-        subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+        own = parse(certificate.read_bytes())
     except OSError as error:
         raise MqttFiles(f"cannot read {certificate}: {error.strerror}") from error
-    except ValueError as error:
-        raise MqttFiles(f"{certificate} holds no certificate") from error
-    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if own is None:
+        raise MqttFiles(f"{certificate} holds no certificate")
+    names = own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     if not names:
         raise MqttFiles(f"the certificate in {certificate} has no name (CN)")
     return str(names[0].value)

@@ -1,0 +1,14 @@
+"""TLS certificates that came from elsewhere: in a file, or from the owner."""
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+
+def parse(pem: bytes) -> x509.Certificate | None:
+    """The certificate in a PEM text, whose key, subject and times can be read; None if there is no such one."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        _ = certificate.public_key(), certificate.subject  # looked at only when they are asked for
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return None
+    return certificate
