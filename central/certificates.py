@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge.certificate import parse
+from edge.certificate import parse_certificate
 from edge.errors import KeyFileMalformed, KeyFileMissing
 from edge.seal import keys
 
@@ -42,7 +42,7 @@ class Authority:
             write_new(certificate_file, authority.pem, 0o644)
             return authority
         try:
-            certificate = parse(certificate_file.read_bytes())
+            certificate = parse_certificate(certificate_file.read_bytes())
             key = load_pem_private_key(key_file.read_bytes(), None)
         except OSError as error:
             raise KeyFileMissing(f"cannot read {error.filename}: {error.strerror}") from error

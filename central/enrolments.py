@@ -11,12 +11,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cryptography import x509
-
 from central.certificates import Authority
 from central.folder import PART, in_turn, write
 from central.repository import Repository
 from edge import enrolment
+from edge.certificate import parse_certificate
 from edge.enrolment import Request
 from edge.errors import AuthorityUnknown, RequestInvalid
 from edge.policy import Lane, LaneKey
@@ -173,9 +172,10 @@ class Enrolments:
     def certified_until(self, name: str) -> datetime.datetime | None:
         """When the newest certificate of a lane ends; None if there is none that can be read."""
         try:
-            return x509.load_pem_x509_certificate(self._certificate(name).read_bytes()).not_valid_after_utc
-        except (FileNotFoundError, ValueError):
+            found = parse_certificate(self._certificate(name).read_bytes())
+        except FileNotFoundError:
             return None
+        return None if found is None else found.not_valid_after_utc
 
     def _certificate(self, name: str) -> Path:
         return self._folder / "certificates" / f"{name}.pem"

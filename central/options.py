@@ -86,10 +86,10 @@ def own_name(certificate: Path) -> str:
     """The name (CN) in a certificate, which is the MQTT client's. MqttFiles."""
     from cryptography.x509.oid import NameOID
 
-    from edge.certificate import parse
+    from edge.certificate import parse_certificate
 
     try:
-        own = parse(certificate.read_bytes())
+        own = parse_certificate(certificate.read_bytes())
     except OSError as error:
         raise MqttFiles(f"cannot read {certificate}: {error.strerror}") from error
     if own is None:

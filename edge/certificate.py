@@ -4,7 +4,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 
-def parse(pem: bytes) -> x509.Certificate | None:
+def parse_certificate(pem: bytes) -> x509.Certificate | None:
     """The certificate in a PEM text, whose key, subject and times can be read; None if there is no such one."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)

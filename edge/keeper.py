@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from edge import enrolment
 from edge.carrier import Carrier, RetainedCarrier, carrier
+from edge.certificate import parse_certificate
 from edge.config import LaneConfig
 from edge.errors import (
     KeyFileError,
@@ -70,9 +71,10 @@ class Standing:
     def certified_until(self) -> datetime.datetime | None:
         """When the certificate that the lane shows ends; None if it can't be read."""
         try:
-            return x509.load_pem_x509_certificate(self.certificate_file.read_bytes()).not_valid_after_utc
-        except (OSError, ValueError):
+            shown = parse_certificate(self.certificate_file.read_bytes())
+        except OSError:
             return None
+        return None if shown is None else shown.not_valid_after_utc
 
 
 class Keeper:
@@ -248,9 +250,8 @@ class Keeper:
         data = self._trust.target(f"certificates/{self._lane}.pem")
         if data is None:
             return
-        try:
-            offered = x509.load_pem_x509_certificate(data)
-        except ValueError:
+        offered = parse_certificate(data)
+        if offered is None:
             return
         held = self._renewed_file if self._renewed_file.exists() else self._certificate_file
         with suppress(OSError):
@@ -345,7 +346,7 @@ def tls_public(key_file: Path) -> ec.EllipticCurvePublicKey:
     """The public half of a TLS key. KeyFileMissing, KeyFileMalformed, KeyFileExposed."""
     try:
         key = load_pem_private_key(keys.read(key_file, private=True).encode(), None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyFileMalformed(f"{key_file} holds no TLS key") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KeyFileMalformed(f"{key_file} holds no key on P-256")

@@ -140,6 +140,7 @@ def _show_qr(text: str) -> None:
 def _finish(
     settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path, confirmed: str | None
 ) -> None:
+    from edge.certificate import parse_certificate
     from edge.errors import ReplyUnfit, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
     from edge.trust import Trust, check_root
@@ -151,9 +152,9 @@ def _finish(
         raise TrustMissing(f"cannot read {error.filename}: {error.strerror}") from error
     check_root(root)
     tls_key = tls_public(tls_file)
-    if (certified := _certified(certificate)) is None:
+    if (certified := parse_certificate(certificate)) is None:
         raise ReplyUnfit(f"{folder / 'certificate.pem'} holds no certificate")
-    if certified != tls_key:
+    if certified.public_key() != tls_key:
         raise ReplyUnfit("the certificate is for another box's key")
     if brought.fetch("metadata/timestamp.json") is None:
         raise ReplyUnfit(f"{folder} brings no policy: was the draft signed?")
@@ -226,16 +227,6 @@ def _compare(root: bytes, before: bytes | None, confirmed: str | None, *, known:
         if not sys.stdin.isatty():
             raise TrustUnconfirmed(f"no terminal to ask: {question}")
         typer.confirm(question, abort=True, err=True)
-
-
-def _certified(certificate: bytes) -> object:
-    """The key that a certificate is for; None if it is none."""
-    from cryptography import x509
-
-    try:
-        return x509.load_pem_x509_certificate(certificate).public_key()
-    except ValueError:
-        return None
 
 
 def _instead_of(kept: Path, verified: Callable[[Path], "Trust"]) -> "Trust":

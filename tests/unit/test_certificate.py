@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from central.certificates import Authority, make_key
 from central.options import own_name
-from edge.certificate import parse
+from edge.certificate import parse_certificate
 from edge.errors import KeyFileMalformed, MqttFiles
 
 P256, NO_CURVE = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("06082a8648ce3d030109")
@@ -49,7 +51,7 @@ def issued(authority: Authority) -> bytes:
 
 
 def test_a_certificate_is_parsed_to_what_it_says(authority: Authority) -> None:
-    assert parse(authority.pem) == authority.certificate
+    assert parse_certificate(authority.pem) == authority.certificate
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_a_certificate_is_parsed_to_what_it_says(authority: Authority) -> None:
 def test_what_cannot_be_read_as_a_certificate_is_none_and_names_nobody(
     issued: bytes, tmp_path: Path, damage: Damage
 ) -> None:
-    assert parse(damage(issued)) is None
+    assert parse_certificate(damage(issued)) is None
     (tmp_path / "own.pem").write_bytes(issued)
     assert own_name(tmp_path / "own.pem") == "lane-1"
     (tmp_path / "own.pem").write_bytes(damage(issued))
@@ -82,3 +84,12 @@ def test_an_authority_whose_key_is_of_no_known_curve_is_malformed(authority: Aut
     (tmp_path / "tls" / "ca.key").write_text(pem)
     with pytest.raises(KeyFileMalformed, match=r"ca\.key holds no key"):
         Authority.open_or_make(tmp_path / "tls")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_bytes_are_in_a_certificate_it_is_one_or_none(issued: bytes, data: st.DataObject) -> None:
+    der = ssl.PEM_cert_to_DER_cert(issued.decode())
+    place, instead = data.draw(st.integers(0, len(der) - 1)), data.draw(st.binary(max_size=4))
+    changed = der[:place] + instead + der[place + len(instead) :]
+    parse_certificate(ssl.DER_cert_to_PEM_cert(changed).encode())
