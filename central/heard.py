@@ -47,7 +47,11 @@ def of_store(store: Store) -> Iterator[Heard]:
     for lane in dict.fromkeys(lane for lane, _ in chains):
         for epoch in _linked(store, lane, [epoch for of, epoch in chains if of == lane]):
             beside = sorted(forks.pop((lane, epoch), []), key=_number)
-            yield from merge(_stored(store, lane, epoch), beside, key=_number)
+            last = b""
+            for heard in merge(_stored(store, lane, epoch), beside, key=_number):
+                if heard.sealed != last:  # what contradicts a gap is both
+                    yield heard
+                last = heard.sealed
     for beside in forks.values():
         yield from beside
 
