@@ -1,32 +1,64 @@
-"""A hostile broker: sits between lanes and collector and does to their messages what it likes.
+"""A hostile broker: sits between lanes and their centre, and does to what they say to each other what it likes.
 
-It is a program between two real brokers: lanes talk to the near one and get honest acknowledgements, the collector
-talks to the far one. What passes, changed or not, is up to an `Attack`. docs/threat-model.md names each.
+It is a program between two real brokers: lanes talk to the near one and get honest acknowledgements, the collector and
+the data's owner talk to the far one. What passes, changed or not, is up to an `Attack`, which also knows how it shows.
+docs/threat-model.md names each, and tests/integration/test_hostile_broker.py runs them one by one.
 
     python -m tests.campaign.hostile_broker [SECONDS]
 
-runs random mixtures of the attacks that honest records must survive, for SECONDS.
+runs random mixtures of those in MIXED, for SECONDS: all that were drawn must show, and then the books must be right.
 """
 
+import datetime
 import random
+import shutil
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest.mock import patch
 
 from central.audit import Audit
 from central.collector import Collector
 from central.heard import of_store
-from central.lanes import KeyDirectory
+from central.lanes import LEAVES, PolicyKeys
+from central.repository import Repository
 from central.store import Store
-from edge.mqtt import Message, Publication, Session, lane_filter
+from central.watcher import Watcher
+from edge import policy
+from edge.carrier import DirectoryCarrier, RetainedCarrier
+from edge.cbor import encode
+from edge.errors import (
+    LaneForeign,
+    MessageAltered,
+    MessageForked,
+    MessageMoved,
+    OpeningFailed,
+    ReceiptRefused,
+    RecordsMissing,
+    SealError,
+    TrustRefused,
+)
+from edge.keeper import Keeper, Standing
+from edge.mqtt import Acknowledged, Message, Publication, lane_filter, split, topic, trust_topic
+from edge.outbox import Outbox
+from edge.publisher import Publisher
+from edge.record import LaneRecord
+from edge.seal import cose, envelope, keys, receipt
+from edge.seal.envelope import Envelope, EpochLink, SealedMessage, Sealer
+from edge.seal.receipt import Receipt
+from edge.seal.signer import FileSigner
+from edge.trust import Trust
 from tests.integration.lane_site import Lane, Mosquitto, Site, checkpoint, read, until
 
 EVIL = "evil.central"
+RECEIPT_TIMEOUT_S = 0.3
+MISSING_PATIENCE_S = 0.5
 Wire = tuple[str, bytes]
 """Topic and payload."""
 
@@ -34,23 +66,71 @@ Wire = tuple[str, bytes]
 class Attack:
     """Passes everything on. Subclasses do worse until `relent`, and then let go what they held back."""
 
+    code = ""
+    """Of the alarm with a message that this attack forged."""
+    taints: frozenset[str] = frozenset()
+    """Lanes whose key it has: an audit must find something there, and may do so nowhere else."""
+
     def __init__(self, chance: random.Random | None = None) -> None:
         self.chance = chance or random.Random(1)
         self.relented = False
-        self.done = 0
-        """How many times it struck."""
+        self.forged: set[bytes] = set()
+        """What it made, altered, or put where it does not belong."""
+        self.believed: set[bytes] = set()
+        """What it made with a lane's key: that counts."""
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        """What the collector gets in place of a lane's message."""
-        return [(topic, payload)]
+    def __str__(self) -> str:
+        return type(self).__name__
 
-    def down(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        """What lanes get in place of a receipt."""
-        return [(topic, payload)]
+    @property
+    def now_and_then(self) -> bool:
+        """Seldom enough for what is idle not to be a flood."""
+        return self.chance.random() < 0.1
+
+    def begin(self, site: Site) -> None:
+        """Before anything is said: get hold of what else the attack needs."""
+
+    @property
+    def unnoticed(self) -> Sequence["Attack"]:
+        """Those of several that `noticed` did not see yet."""
+        return [self]
+
+    def relent(self) -> None:
+        self.relented = True
+
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        """What goes on in place of a message, in either direction: its topic says where to."""
+        return self.up(to, payload) if rises(to) else self.down(to, payload)
+
+    def up(self, to: str, payload: bytes) -> Iterable[Wire]:
+        """In place of what a lane sent."""
+        return [(to, payload)]
+
+    def down(self, to: str, payload: bytes) -> Iterable[Wire]:
+        """In place of a receipt, or of a file of the owner's repository."""
+        return [(to, payload)]
 
     def idle(self) -> Iterable[Wire]:
-        """What the collector gets when nothing came for a moment."""
+        """What goes out on top of that, now and then."""
         return []
+
+    def noticed(self, here: "Scene") -> bool:
+        """Whether it shows as docs/threat-model.md says."""
+        return bool(self.forged & here.evidence(self.code))
+
+
+def rises(to: str) -> bool:
+    """Whether a topic is one that lanes send messages under."""
+    place = split(to)
+    return place is not None and place[1] in LEAVES
+
+
+def parsed(payload: bytes) -> Envelope | None:
+    """A lane's message, if it still is one."""
+    try:
+        return envelope.parse(payload)
+    except SealError:
+        return None
 
 
 class HostileBroker:
@@ -60,30 +140,157 @@ class HostileBroker:
         self._near = site.session(EVIL)
         self._far = site.session(EVIL, broker=far)
         self._attack = attack
-
-    def run(self, stop: threading.Event) -> None:
-        for session, leaves in ((self._near, ("record", "checkpoint")), (self._far, ("receipt",))):
+        for session, filters in (
+            (self._near, [lane_filter(leaf) for leaf in LEAVES]),
+            (self._far, [lane_filter("receipt"), trust_topic("#")]),
+        ):
             session.connect()
-            session.subscribe([lane_filter(leaf) for leaf in leaves])
+            session.subscribe(filters)
+
+    @contextmanager
+    def carrying(self) -> Iterator[None]:
+        """It carries meanwhile; raises what it failed with."""
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as thread:
+            carried = thread.submit(self._carry, stop)
+            try:
+                yield
+            finally:
+                stop.set()
+                carried.result()
+
+    def _carry(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            up = self._came(self._near)
-            for topic, payload in up:
-                self._say(self._far, self._attack.up(topic, payload))
-            for topic, payload in self._came(self._far):
-                self._say(self._near, self._attack.down(topic, payload))
-            if not up:
-                self._say(self._far, self._attack.idle())
+            for session in (self._near, self._far):
+                for event in session.wait(0.02):
+                    if isinstance(event, Message):
+                        self._say(self._attack.meet(event.topic, event.payload))
+            self._say(self._attack.idle())
         self._near.close()
         self._far.close()
 
-    @staticmethod
-    def _came(session: Session) -> list[Wire]:
-        return [(event.topic, event.payload) for event in session.wait(0.02) if isinstance(event, Message)]
+    def _say(self, wires: Iterable[Wire]) -> None:
+        for to, payload in wires:
+            session = self._far if rises(to) else self._near
+            if session.has_room:
+                session.publish(Publication(to, payload, retain=to.startswith(trust_topic(""))))
 
-    @staticmethod
-    def _say(session: Session, messages: Iterable[Wire]) -> None:
-        for topic, payload in messages:
-            session.publish(Publication(topic, payload))
+
+class Owner:
+    """The data's owner, who had three readers and then ended one."""
+
+    def __init__(self, site: Site, lanes: Iterable[str]) -> None:
+        self._site = site
+        self._targets, self._online = (FileSigner(keys.make_signing_key()) for _ in range(2))
+        root, now = FileSigner(keys.make_signing_key()), datetime.datetime.now(datetime.UTC)
+        folder = site.root / "authority"
+        self.repository = Repository.create(folder, [root], 1, self._targets.public, self._online.public, now)
+        escrow, ended = (keys.make_recipient_key().public for _ in range(2))
+        readers = [policy.Recipient(key=key) for key in (site.owner.public, escrow, ended)]
+        self.repository.edit(
+            recipients=tuple(readers),
+            collectors=(policy.Collector(key=site.collector.public),),
+            lanes={name: policy.Lane(keys=(policy.LaneKey(key=site.public(name)),)) for name in lanes},
+        )
+        self.editions = [self._sign()]
+        self.repository.edit(recipients=tuple(readers[:2]))
+        self.editions.append(self._sign())
+
+    def trusted(self, folder: Path) -> Trust:
+        """By somebody who has verified the newest edition."""
+        trust = Trust(folder, self.repository.roots.first_bytes)
+        trust.refresh(DirectoryCarrier(self.repository.published), datetime.datetime.now(datetime.UTC))
+        return trust
+
+    def publish(self, edition: Mapping[str, bytes], broker: Mosquitto) -> None:
+        session, left = self._site.session("owner.central", broker=broker), len(edition)
+        session.connect()
+        for name, data in edition.items():
+            session.publish(Publication(trust_topic(name), data, retain=True))
+        while left:
+            left -= sum(isinstance(event, Acknowledged) for event in session.wait(1))
+        session.close()
+
+    def _sign(self) -> Mapping[str, bytes]:
+        self.repository.publish(self._targets, self._online, datetime.datetime.now(datetime.UTC))
+        return dict(self.repository.files())
+
+
+@dataclass(frozen=True)
+class Booked(Sealer):
+    """Keeps a copy of what it seals."""
+
+    made: list[bytes] = field(default_factory=list, compare=False)
+
+    def seal(self, said: LaneRecord, epoch: int, seq: int, prev: bytes | EpochLink | None) -> SealedMessage:
+        message = super().seal(said, epoch, seq, prev)
+        self.made.append(message.data)
+        return message
+
+
+class Box(Lane):
+    """A lane that goes by the owner's word as the broker brings it. `made`: all messages that it ever sealed."""
+
+    def __init__(self, site: Site, owner: Owner, name: str) -> None:
+        self.made: list[bytes] = []
+        self._site = site
+        self._signer = FileSigner(keys.load_private(site.root / f"{name}.signing", keys.Purpose.SIGNING))
+        self._keeper = Keeper(
+            name,
+            owner.trusted(site.root / f"{name}.trust"),
+            RetainedCarrier(),
+            self._signer,
+            site.root / f"{name}.trust",
+            tls_key_file=site.tls / f"{name}.key",
+            certificate_file=site.tls / f"{name}.pem",
+            refresh_s=1,
+        )
+        self.standing = self._keeper.standing(datetime.datetime.now(datetime.UTC))
+        super().__init__(name, *self._open(name), self._signer)
+
+    def close(self) -> None:
+        self.outbox.close()
+
+    def restart(self) -> None:
+        """The same box again, once it was closed."""
+        self.outbox, self.publisher = self._open(self.name)
+
+    @contextmanager
+    def run(self) -> Iterator["Box"]:
+        stop = threading.Event()
+        watch = threading.Thread(target=self._keeper.run, args=(stop, lambda: None, self._follow))
+        watch.start()
+        try:
+            with super().run():
+                yield self
+        finally:
+            stop.set()
+            watch.join(20)
+
+    def _open(self, name: str) -> tuple[Outbox, Publisher]:
+        outbox = Outbox.open(self._site.root / f"{name}.outbox", self._sealer())
+        publisher = Publisher(
+            self._site.connection(name),
+            name,
+            outbox,
+            self.standing.collectors,
+            receipt_timeout_s=RECEIPT_TIMEOUT_S,
+            state=lambda: {"software": "test"},
+            carried=self._keeper.carried,
+            connected=self._keeper.connected,
+        )
+        return outbox, publisher
+
+    def _follow(self, standing: Standing) -> None:
+        self.standing = standing
+        self.outbox.use(self._sealer())
+        self.publisher.follow(standing.collectors, standing.certificate_file, standing.request)
+
+    def _sealer(self) -> Sealer:
+        by = self.standing.sealer
+        return Booked(
+            by.lane, by.signer, by.recipients, by.trust_version, recipients_at=by.recipients_at, made=self.made
+        )
 
 
 @dataclass
@@ -91,108 +298,174 @@ class Scene:
     """A site with the hostile broker in its middle."""
 
     site: Site
+    owner: Owner
+    far: Mosquitto
     attack: Attack
     collector: Collector
-    lanes: list[Lane]
-    made: int = 0
+    lanes: list[Box]
+    store: Store
+    """The collector's, for reading."""
+
+    @property
+    def made(self) -> int:
+        """How many messages lanes made."""
+        return sum(len(lane.made) for lane in self.lanes)
+
+    @property
+    def sent(self) -> int:
+        """How often they sent one."""
+        return sum(lane.publisher.status.sent for lane in self.lanes)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """All lanes run."""
+        with ExitStack() as stack:
+            for lane in self.lanes:
+                stack.enter_context(lane.run())
+            yield
 
     def drive(self, count: int) -> None:
         """Each lane records `count` vehicles and a checkpoint."""
         for lane in self.lanes:
             lane.append(*(read() for _ in range(count)), checkpoint())
-        self.made += (count + 1) * len(self.lanes)
 
-    def drained(self) -> bool:
-        return all(lane.outbox.depth == 0 for lane in self.lanes)
+    def until_noticed(self) -> None:
+        """Vehicles pass until the attack shows."""
+        for turn in range(300):
+            if self.attack.noticed(self):
+                return
+            if turn % 10 == 9:
+                self.drive(1)
+            time.sleep(0.1)
+        raise AssertionError(f"not noticed: {', '.join(map(str, self.attack.unnoticed))}")
 
-    def relent(self) -> None:
-        self.attack.relented = True
+    def settle(self) -> None:
+        """The attack relents, and the owner says its word again. Then no honest record is lost: every lane drains and
+        goes by the newest policy, the store has each message that they made, byte for byte, and no other that counts,
+        and the audit finds no problem but with a lane whose key was stolen."""
+        self.attack.relent()
+        self.owner.publish(self.owner.editions[-1], self.far)
+        until(lambda: all(lane.outbox.depth == 0 and lane.standing.fault is None for lane in self.lanes), 60)
+        assert {lane.standing.version for lane in self.lanes} == {len(self.owner.editions)}
+        made = {message for lane in self.lanes for message in lane.made}
+        kept = {heard.sealed for heard in of_store(self.store)}
+        assert len(made) == sum(lane.outbox.position.next_seq - 1 for lane in self.lanes)
+        assert made <= kept
+        assert kept - made <= self.attack.believed
+        assert {lane for lane, _ in self.problems()} <= self.attack.taints
 
-    def alarms(self) -> set[str]:
-        """Codes of the alarms that the collector keeps."""
-        return {alarm.code for alarm in self.store().alarms()}
+    def accept_missing(self, lane: str) -> None:
+        """What the collector's operator does once a chain stands still: `sealane collector --accept`."""
+        store = Store(self.site.store_address)
+        store.accept_missing(lane, time.time_ns())
+        store.close()
 
-    def store(self) -> Store:
-        """The collector's store, for reading."""
-        return Store(self.site.store_address, read_only=True)
-
-    def problems(self) -> list[str]:
-        """What an audit of the store finds."""
-        audit = Audit(KeyDirectory(self.site.lane_keys), from_start=True)
-        for heard in of_store(self.store()):
+    def problems(self) -> set[tuple[str, str]]:
+        """What an audit of the store finds, by the owner's policy: lane, what."""
+        trust, folder = self.site.root / "audit", self.owner.repository.published
+        lane_keys = PolicyKeys(Trust(trust, self.owner.repository.roots.first_bytes), DirectoryCarrier(folder))
+        audit = Audit(lane_keys, from_start=True)
+        for heard in of_store(self.store):
             audit.take(heard)
-        return [problem.what for report in audit.reports() for problem in report.problems]
+        return {(report.lane, problem.what) for report in audit.reports() for problem in report.problems}
 
-    def stored(self) -> int:
-        return len(list(self.store().messages()))
+    def evidence(self, code: str) -> set[bytes]:
+        """The messages that the collector's alarms of one kind show."""
+        return {alarm.evidence for alarm in self.store.alarms() if alarm.code == code and alarm.evidence}
 
 
 @contextmanager
-def scene(folder: Path, attack: Attack, *, lanes: int = 2, records: int = 8) -> Iterator[Scene]:
-    """Lanes that drive, a collector that collects, and `attack` between them."""
-    site = Site(folder / "site")
+def scene(folder: Path, attack: Attack) -> Iterator[Scene]:
+    """Two lanes with records to send, a collector, an owner who has changed the policy, and `attack` between them."""
+    site, names = Site(folder / "site"), ("lane-0", "lane-1")
+    for name in names:
+        site.enrol(name)
+    owner = Owner(site, names)
     site.certify(EVIL)
-    for number in range(lanes):
-        site.enrol(f"lane-{number}")
+    attack.begin(site)
     far = Mosquitto(site.root / "far-broker", site.tls)
-    for broker in (site.broker, far):
-        broker.allow(EVIL, "readwrite lanes/v1/#")
-    stop = threading.Event()
-    hostile = threading.Thread(target=HostileBroker(site, far, attack).run, args=(stop,))
-    hostile.start()
-    try:
-        with site.collecting(broker=far) as collector:
-            boxes = [site.lane(f"lane-{number}", receipt_timeout_s=0.3) for number in range(lanes)]
-            set_up = Scene(site, attack, collector, boxes)
-            set_up.drive(records)
-            yield set_up
-            for lane in boxes:
-                lane.outbox.close()
-    finally:
-        stop.set()
-        hostile.join(20)
+    with ExitStack() as stack:
         for broker in (site.broker, far):
-            broker.stop()
+            stack.callback(broker.stop)
+            broker.allow(EVIL, "readwrite lanes/v1/#")
+        stack.enter_context(HostileBroker(site, far, attack).carrying())
+        for edition in owner.editions:
+            owner.publish(edition, far)
+        stack.enter_context(patch("central.collector.MISSING_PATIENCE_S", MISSING_PATIENCE_S))
+        collector = stack.enter_context(site.collecting(broker=far))
+        store = Store(site.store_address, read_only=True)
+        stack.callback(store.close)
+        boxes = [Box(site, owner, name) for name in names]
+        for box in boxes:
+            stack.callback(box.close)
+        set_up = Scene(site, owner, far, attack, collector, boxes, store)
+        set_up.drive(8)
+        yield set_up
 
 
-# --- attacks that honest records survive ----------------------------------------------------------------------------
+# --- whatever it carries ----------------------------------------------------------------------------------------------
 
 
-class Drop(Attack):
-    """Swallows a third of everything, both ways."""
-
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        return self._some(topic, payload)
-
-    def down(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        return self._some(topic, payload)
-
-    def _some(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        if not self.relented and self.chance.random() < 1 / 3:
-            self.done += 1
-            return []
-        return [(topic, payload)]
-
-
-class Reorder(Attack):
-    """Holds messages back and lets them go in any order."""
+class Listen(Attack):
+    """Keeps a copy of everything."""
 
     def __init__(self, chance: random.Random | None = None) -> None:
         super().__init__(chance)
-        self._held: list[Wire] = []
+        self.heard = b""
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        self._held.append((topic, payload))
-        return [] if len(self._held) < 6 and not self.relented else self._let_go()
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        self.heard += payload
+        return [(to, payload)]
+
+
+class Drop(Attack):
+    """Swallows a third of everything."""
+
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        return [] if not self.relented and self.chance.random() < 1 / 3 else [(to, payload)]
+
+    def noticed(self, here: Scene) -> bool:
+        """Lanes send again: no receipt came."""
+        return here.sent > here.made
+
+
+class Reorder(Attack):
+    """Holds everything back; now and then lets the newer half of each topic go, and the older half only later."""
+
+    def __init__(self, chance: random.Random | None = None) -> None:
+        super().__init__(chance)
+        self._held: dict[str, list[bytes]] = {}
+        self._older: list[Wire] = []
+
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        if self.relented:
+            return [(to, payload)]
+        held = self._held.setdefault(to, [])
+        if payload not in held:
+            held.append(payload)
+        return []
 
     def idle(self) -> Iterable[Wire]:
-        return self._let_go() if self.relented or self.chance.random() < 0.3 else []
+        if not self.relented and not self.now_and_then:
+            return []
+        gone, self._older = self._older, []
+        for to, held in self._held.items():
+            half = 0 if self.relented else len(held) // 2
+            gone += [(to, payload) for payload in held[half:]]
+            self._older += [(to, payload) for payload in held[:half]]
+        self._held.clear()
+        self.chance.shuffle(gone)
+        return gone
 
-    def _let_go(self) -> list[Wire]:
-        held, self._held = self._held, []
-        self.chance.shuffle(held)
-        self.done += len(held)
-        return held
+    def noticed(self, here: Scene) -> bool:
+        """A message came after one that goes on from it."""
+        newest: dict[tuple[str, str], int] = {}
+        for message in here.store.received():
+            chain = message.lane, message.epoch
+            if message.seq < newest.get(chain, 0):
+                return True
+            newest[chain] = message.seq
+        return False
 
 
 class Repeat(Attack):
@@ -202,99 +475,325 @@ class Repeat(Attack):
         super().__init__(chance)
         self._kept: list[Wire] = []
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        self._kept.append((topic, payload))
-        if self.relented:
-            return [(topic, payload)]
-        self.done += 1
-        return [(topic, payload), (topic, payload), self.chance.choice(self._kept)]
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        self._kept.append((to, payload))
+        return [(to, payload)] * (1 if self.relented else 2)
+
+    def idle(self) -> Iterable[Wire]:
+        return [] if self.relented or not self._kept or not self.now_and_then else [self.chance.choice(self._kept)]
+
+    def noticed(self, here: Scene) -> bool:
+        """They are counted, and stored once; as is what lanes send again when another attack keeps receipts away."""
+        return here.collector.counts["duplicate"] > 3
 
 
-class Flip(Attack):
-    """Sends each message once with one bit turned over, and the true one only when it comes again."""
+class Alter(Attack):
+    """Passes on half of everything, and the rest not as it was."""
 
-    def __init__(self, chance: random.Random | None = None) -> None:
-        super().__init__(chance)
-        self._seen: set[bytes] = set()
+    code = MessageAltered.code
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        if self.relented or payload in self._seen:
-            return [(topic, payload)]
-        self._seen.add(payload)
-        self.done += 1
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        if self.relented or not payload or self.chance.random() < 1 / 2:
+            return [(to, payload)]
+        altered = self.alter(payload)
+        self.forged.add(altered)
+        return [(to, altered)]
+
+    def alter(self, payload: bytes) -> bytes:
+        raise NotImplementedError
+
+
+class Flip(Alter):
+    """Turns one bit over."""
+
+    def alter(self, payload: bytes) -> bytes:
         at, bit = self.chance.randrange(len(payload)), self.chance.randrange(8)
-        return [(topic, payload[:at] + bytes([payload[at] ^ 1 << bit]) + payload[at + 1 :])]
+        return payload[:at] + bytes([payload[at] ^ 1 << bit]) + payload[at + 1 :]
 
 
-class Cut(Attack):
+class Cut(Alter):
     """Cuts messages short, or lets them grow."""
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        if self.relented or self.chance.random() < 0.5:
-            return [(topic, payload)]
-        self.done += 1
+    def alter(self, payload: bytes) -> bytes:
         short = payload[: self.chance.randrange(len(payload))]
-        return [(topic, self.chance.choice([short, payload + b"\0", payload * 40, b""]))]
+        return self.chance.choice([short, payload + b"\0", payload * 9, b""])
+
+
+# --- what lanes say ---------------------------------------------------------------------------------------------------
 
 
 class Move(Attack):
-    """Brings each message on the topic of another lane as well."""
+    """Brings each message on the topic of the other lane as well."""
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        other = topic.replace("lane-0", "lane-x").replace("lane-1", "lane-0").replace("lane-x", "lane-1")
+    code = MessageMoved.code
+
+    def up(self, to: str, payload: bytes) -> Iterable[Wire]:
         if self.relented:
-            return [(topic, payload)]
-        self.done += 1
-        return [(other, payload), (topic, payload)]
+            return [(to, payload)]
+        self.forged.add(payload)
+        other = to.replace("lane-0", "lane-x").replace("lane-1", "lane-0").replace("lane-x", "lane-1")
+        return [(other, payload), (to, payload)]
 
 
-SURVIVED: tuple[Callable[[random.Random], Attack], ...] = (Drop, Reorder, Repeat, Flip, Cut, Move)
+class NeverComes(Attack):
+    """Withholds one message of each lane."""
+
+    number = 4
+
+    def withholds(self, seq: int) -> bool:
+        return seq == self.number
+
+    def up(self, to: str, payload: bytes) -> Iterable[Wire]:
+        message = parsed(payload)
+        withheld = not self.relented and message is not None and self.withholds(message.header.seq)
+        return [] if withheld else [(to, payload)]
+
+    def noticed(self, here: Scene) -> bool:
+        """The collector says behind which number one is missing, and confirms nothing beyond."""
+        return any((one.code, one.seq) == (RecordsMissing.code, self.number) for one in here.store.alarms())
+
+
+class CutTail(NeverComes):
+    """Withholds all after the fifth message of each lane: as if they had nothing more to say."""
+
+    last = 5
+
+    def withholds(self, seq: int) -> bool:
+        return seq > self.last
+
+    def noticed(self, here: Scene) -> bool:
+        """It stays with the lanes, and their state says for how long."""
+        return self.unforgotten(here) and all(lane.publisher.unconfirmed_s > 0 for lane in here.lanes)
+
+    def unforgotten(self, here: Scene) -> bool:
+        """Whether all that is withheld is still in the outboxes."""
+        return all(lane.outbox.depth >= len(lane.made) - self.last for lane in here.lanes)
+
+
+class Resign(Attack):
+    """With the key of lane-1, strips lane-0's messages and signs them anew: in lane-0's name, and as lane-1's own."""
+
+    code = LaneForeign.code
+    taints = frozenset({"lane-1"})
+
+    def begin(self, site: Site) -> None:
+        self._stolen = FileSigner(keys.load_private(site.root / "lane-1.signing", keys.Purpose.SIGNING))
+        self._victim = site.public("lane-0").kid
+
+    def up(self, to: str, payload: bytes) -> Iterable[Wire]:
+        message = parsed(payload)
+        if self.relented or message is None or message.kid != self._victim:
+            return [(to, payload)]
+        as_lane_0 = self._sign(message, message.header)
+        as_its_own = self._sign(message, replace(message.header, lane="lane-1"))
+        self.forged.add(as_lane_0)
+        self.believed.add(as_its_own)
+        return [(topic("lane-0", "record"), as_lane_0), (topic("lane-1", "record"), as_its_own)]
+
+    def noticed(self, here: Scene) -> bool:
+        """The one is refused, and the other opens for nobody: the content is bound to the header that it came with."""
+        watcher = Watcher(here.collector._lane_keys, here.site.opener())
+        own = [one for one in here.store.messages("lane-1") if one.sealed in self.believed]
+        said = [watcher.message("lane-1", one.sealed, one.received_ns) for one in own]
+        codes = {line and line.code for line in said}
+        return super().noticed(here) and codes == {OpeningFailed.code}
+
+    def _sign(self, message: Envelope, header: envelope.Header) -> bytes:
+        """The encrypted content of a message under another header and signature."""
+        fields = message.outer.headers.protected_map
+        lane_header = envelope._header.put(header)
+        changed = {**fields, cose.Label.KID: self._stolen.public.kid, envelope.LANE_HEADER: lane_header}
+        return cose.Sign1.sign(cose.Headers(encode(changed)), message.outer.payload, self._stolen).encode()
+
+
+class Stranger(Attack):
+    """Sends messages of a lane that nobody enrolled, and of its own making."""
+
+    code = LaneForeign.code
+
+    def begin(self, site: Site) -> None:
+        signer, reader = FileSigner(keys.make_signing_key()), keys.make_recipient_key().public
+        made = [Sealer(lane, signer, (reader,)).seal(read(), 1, 1, None).data for lane in ("lane-9", "lane-0")]
+        self._sends = [*made, b"\x00", b"{}"]
+        self.forged.add(made[1])
+
+    def idle(self) -> Iterable[Wire]:
+        if self.relented or not self.now_and_then:
+            return []
+        return [(topic(lane, "record"), data) for lane in ("lane-9", "lane-0") for data in self._sends]
+
+    def noticed(self, here: Scene) -> bool:
+        """As a stranger's, as on another lane's topic, as no message at all."""
+        refused = {LaneForeign.code, MessageMoved.code, MessageAltered.code} <= here.collector.counts.keys()
+        return refused and super().noticed(here)
+
+
+class CopiedCard(Attack):
+    """The broker is honest; a thief's box speaks from a copy of lane-0's card before lane-0 says more."""
+
+    taints = frozenset({"lane-0"})
+
+    def speak(self, here: Scene) -> None:
+        honest, card = here.lanes[0], here.site.root / "copy.outbox"
+        honest.close()
+        shutil.copy(here.site.root / "lane-0.outbox", card)
+        honest.restart()
+        with Outbox.open(card, honest.standing.sealer) as copy:
+            copy.append(read("XCL0NE1"))
+            self.believed |= {sealed.payload for sealed in copy.pending()}
+            with Lane("lane-0", copy, here.site.publisher("lane-0", copy), honest.signer).run():
+                until(lambda: copy.depth == 0)
+
+    def noticed(self, here: Scene) -> bool:
+        """The honest message is evidence of a fork, and the honest lane refuses the receipts for the other one."""
+        honest = here.lanes[0]
+        refused = honest.publisher.status.error == ReceiptRefused.code
+        return refused and honest.outbox.pending()[0].payload in here.evidence(MessageForked.code)
+
+
+# --- what lanes hear --------------------------------------------------------------------------------------------------
+
+
+class LieAboutReceipts(CutTail):
+    """Withholds the tail, and would have lanes forget it: by receipts with a key of its own, by the other lane's, by
+    one with a bit turned over; and says again what was true once."""
+
+    def __init__(self, chance: random.Random | None = None) -> None:
+        super().__init__(chance)
+        self._forger = FileSigner(keys.make_signing_key())
+        self._last: dict[str, Receipt] = {}
+        """What would confirm all that a lane has sent."""
+        self._true: dict[str, bytes] = {}
+        """The first receipt that a lane was sent."""
+
+    def up(self, to: str, payload: bytes) -> Iterable[Wire]:
+        if (message := parsed(payload)) is not None:
+            said = message.header
+            self._last[said.lane] = Receipt(said.lane, said.epoch, said.seq, message.digest, said.time_ns)
+        return super().up(to, payload)
+
+    def down(self, to: str, payload: bytes) -> Iterable[Wire]:
+        if payload and (place := split(to)) is not None and place[1] == "receipt":
+            self._true.setdefault(place[0], payload)
+        return [(to, payload)]
+
+    def idle(self) -> Iterable[Wire]:
+        if self.relented:
+            return
+        for lane, last in self._last.items():
+            old = [said for of, said in self._true.items() if of == lane]
+            others = [said for of, said in self._true.items() if of != lane]
+            altered = [said[:-1] + bytes([said[-1] ^ 1]) for said in old]
+            for lie in (*old, *others, *altered, receipt.sign(last, self._forger)):
+                yield topic(lane, "receipt"), lie
+
+    def noticed(self, here: Scene) -> bool:
+        """Lanes refuse them, and forget nothing."""
+        refused = all(lane.publisher.status.error == ReceiptRefused.code for lane in here.lanes)
+        return refused and self.unforgotten(here)
+
+
+class OldTrust(Attack):
+    """Keeps the first edition of the owner's files, and retains it in the place of the newest."""
+
+    def __init__(self, chance: random.Random | None = None) -> None:
+        super().__init__(chance)
+        self._old: dict[str, bytes] = {}
+        self._again_at = 0.0
+
+    def down(self, to: str, payload: bytes) -> Iterable[Wire]:
+        if self.relented or not to.startswith(trust_topic("")):
+            return [(to, payload)]
+        return [(to, self._old.setdefault(to, payload))]
+
+    def idle(self) -> Iterable[Wire]:
+        if self.relented or time.monotonic() < self._again_at:
+            return []
+        self._again_at = time.monotonic() + 3  # lanes look at what came once no more comes
+        return list(self._old.items())
+
+    def noticed(self, here: Scene) -> bool:
+        """Lanes say so in their state, and go on by the policy that they had verified."""
+        return all(lane.standing.fault == TrustRefused.code for lane in here.lanes)
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+MIXED: tuple[Callable[[random.Random], Attack], ...] = (
+    Drop,
+    Reorder,
+    Repeat,
+    Flip,
+    Cut,
+    Move,
+    NeverComes,
+    CutTail,
+    Resign,
+    Stranger,
+    LieAboutReceipts,
+    OldTrust,
+)
+"""All but a copied card: there an operator must say how it goes on."""
+MOST_MIXED = 4
+"""With more of them so little comes through that some never get to strike."""
 
 
 class Mixture(Attack):
-    """Several attacks, one after the other on the same message."""
+    """Some attacks, one after the other on the same message."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__(chance)
-        self.parts = [make(chance) for make in chance.sample(SURVIVED, k=chance.randint(2, len(SURVIVED)))]
+        self._parts = [make(chance) for make in chance.sample(MIXED, k=chance.randint(2, MOST_MIXED))]
+        self._parts.sort(key=lambda part: not isinstance(part, OldTrust))  # it must hear what the owner said first
+        self._unnoticed = list(self._parts)
+        self.taints = frozenset().union(*(part.taints for part in self._parts))
 
-    def up(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        return self._through([(topic, payload)], 0)
+    def __str__(self) -> str:
+        return "+".join(map(str, self._parts))
 
-    def down(self, topic: str, payload: bytes) -> Iterable[Wire]:
-        for part in self.parts:
-            if not list(part.down(topic, payload)):
-                return []
-        return [(topic, payload)]
+    @property
+    def unnoticed(self) -> Sequence[Attack]:
+        return self._unnoticed
+
+    def begin(self, site: Site) -> None:
+        for part in self._parts:
+            part.begin(site)
+            part.believed = self.believed
+
+    def relent(self) -> None:
+        for part in self._parts:
+            part.relent()
+
+    def meet(self, to: str, payload: bytes) -> Iterable[Wire]:
+        return self._through([(to, payload)], 0)
 
     def idle(self) -> Iterable[Wire]:
-        for part in self.parts:
-            part.relented = self.relented
-        return [wire for index, part in enumerate(self.parts) for wire in self._through(part.idle(), index + 1)]
+        return [wire for index, part in enumerate(self._parts) for wire in self._through(part.idle(), index + 1)]
 
-    def _through(self, wires: Iterable[Wire], begin: int) -> list[Wire]:
-        for part in self.parts[begin:]:
-            wires = [changed for topic, payload in wires if payload for changed in part.up(topic, payload)]
-        return list(wires)
+    def noticed(self, here: Scene) -> bool:
+        """Each of them was, at some time."""
+        self._unnoticed = [part for part in self._unnoticed if not part.noticed(here)]
+        return not self._unnoticed
+
+    def _through(self, wires: Iterable[Wire], begin: int) -> Iterable[Wire]:
+        for part in self._parts[begin:]:
+            wires = [changed for wire in wires for changed in part.meet(*wire)]
+        return wires
 
 
 def main(seconds: float) -> None:
-    """Random mixtures until the time is over; an AssertionError is a record lost or a lie believed."""
+    """Random mixtures until the time is over; an AssertionError is a record lost, a lie believed or not noticed."""
     end, seed = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         seed += 1
         attack = Mixture(random.Random(seed))
-        names = "+".join(type(part).__name__ for part in attack.parts)
-        with tempfile.TemporaryDirectory() as folder, scene(Path(folder), attack) as here:
-            with here.lanes[0].run(), here.lanes[1].run():
-                time.sleep(3)
-                here.drive(5)
-                time.sleep(2)
-                here.relent()
-                until(here.drained, 60)
-            assert here.stored() == here.made
-            assert not here.problems()
-        sys.stdout.write(f"seed {seed}: {names}: {here.made} records, none lost, none altered\n")
+        sys.stdout.write(f"seed {seed}: {attack}: ")
+        sys.stdout.flush()
+        with tempfile.TemporaryDirectory() as folder, scene(Path(folder), attack) as here, here.running():
+            here.until_noticed()
+            here.drive(5)
+            here.settle()
+        sys.stdout.write(f"all noticed, {here.made} records, none lost, none altered\n")
 
 
 if __name__ == "__main__":
