@@ -9,7 +9,6 @@ import pytest
 from central.audit import FORK, UNLINKED
 from edge.errors import TrustRefused
 from tests.campaign.hostile_broker import (
-    Attack,
     CopiedCard,
     Cut,
     CutTail,
@@ -25,8 +24,8 @@ from tests.campaign.hostile_broker import (
     Repeat,
     Resign,
     Stranger,
-    scene,
 )
+from tests.campaign.hostile_scene import Attack, scene
 from tests.integration.lane_site import CANARY, until
 
 
