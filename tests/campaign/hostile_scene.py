@@ -1,8 +1,8 @@
 """Where a hostile broker sits: between lanes and their centre, to do to what they say what it likes.
 
 It is a program between two real brokers: lanes talk to the near one and get honest acknowledgements, the collector and
-the data's owner talk to the far one. What passes, changed or not, is up to an `Attack`; tests/campaign/hostile_broker.py
-has those.
+the data's owner talk to the far one. What passes, changed or not, is up to an `Attack`: those are in
+tests/campaign/hostile_broker.py.
 """
 
 import datetime
