@@ -99,13 +99,19 @@ class EpochReport:
 
 @dataclass(slots=True)
 class _Known:
-    """An epoch while it is judged. opening: what its first message says; since_ns: when the earliest one was sealed;
-    policies: which of them its messages name, each from which number to which."""
+    """An epoch while it is judged. earliest_ns: when the earliest message was sealed; opening: what the first one says;
+    ended: another epoch goes on from it; policies: which of them its messages name, each from which number to which."""
 
     report: EpochReport
-    since_ns: int
+    earliest_ns: int
     opening: Header | None = None
+    ended: bool = False
     policies: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def began_ns(self) -> int:
+        """When its first message was sealed: clocks may go back later."""
+        return self.earliest_ns if self.opening is None else self.opening.time_ns
 
     @property
     def link(self) -> EpochLink | None:
@@ -164,7 +170,7 @@ class Audit:
         first, last = known.policies.get(header.trust_version, (header.seq, header.seq))
         known.policies[header.trust_version] = min(first, header.seq), max(last, header.seq)
         if isinstance(self._lane_keys, PolicyKeys):
-            self._judge_readers(message, self._lane_keys, report)
+            self._judge_readers(message, self._lane_keys, report, received_ns)
 
     def reports(self) -> list[EpochReport]:
         """After the last message: every epoch, with the holes that stayed open, and what was refused."""
@@ -179,12 +185,12 @@ class Audit:
     def _of(self, header: Header) -> _Known:
         report = EpochReport(header.lane, f"{header.epoch:016x}")
         known = self._known.setdefault(header.lane, {}).setdefault(header.epoch, _Known(report, header.time_ns))
-        known.since_ns = min(known.since_ns, header.time_ns)
+        known.earliest_ns = min(known.earliest_ns, header.time_ns)
         return known
 
     def _judge_whole(self, lane: str, epoch: int, known: _Known) -> None:
         report, chain = known.report, self._chain(lane)
-        report.first, report.awaited = chain.judged_from(epoch), chain.awaited(epoch)
+        report.first, report.awaited = chain.judged_from(epoch), [] if known.ended else chain.awaited(epoch)
         awaited = set(report.awaited)
         for first, last in chain.holes(epoch):
             if (first, last) not in awaited:
@@ -197,19 +203,21 @@ class Audit:
         """Each epoch goes on from the end of another, alone, whichever of their messages came first; but for the
         lane's earliest here, and those that the owner announced: these say of no other that it was before them.
         """
-        announced, followed = self._lane_keys.epochs(lane), set[int]()
+        announced = self._lane_keys.epochs(lane)
         begun: dict[int, _Known] = {}
         for epoch, known in epochs.items():
             before = None if known.link is None else epochs.get(known.link.epoch)
             if known.link is None or before is None:
                 begun[epoch] = known
-            elif before.report.head == known.link.head.hex() and known.link.epoch not in followed:
-                followed.add(known.link.epoch)
+            elif before.report.head == known.link.head.hex() and not before.ended:
+                before.ended = True
                 if min(known.policies) < max(before.policies):
                     known.report.problem(OLDER_POLICY, known.policies[min(known.policies)][0])
             elif self._from_start or before.opening is not None or before.report.messages > 1:
                 known.report.problem(UNLINKED, 1)  # also if it was announced; a lone message may be a retained one
-        earliest = min(begun, key=lambda epoch: (begun[epoch].since_ns, epoch in announced), default=None)
+        earliest = min(begun, key=lambda epoch: (begun[epoch].began_ns, epoch in announced), default=None)
+        if not self._from_start and earliest in announced:  # fine anyway; a new card's clock may be behind
+            earliest = next(iter(epochs))
         for epoch, known in begun.items():
             alone = known.opening is not None and known.link is None
             if self._from_start:  # an announced one with a link may go on from another store, as the first one here
@@ -243,10 +251,10 @@ class Audit:
         return self._chains[lane]
 
     @staticmethod
-    def _judge_readers(message: Envelope, lane_keys: PolicyKeys, report: EpochReport) -> None:
+    def _judge_readers(message: Envelope, lane_keys: PolicyKeys, report: EpochReport, received_ns: int) -> None:
         header = message.header
         edition, sealed_at = lane_keys.edition(header.trust_version), at(header.time_ns)
-        later = lane_keys.issued_by(sealed_at - GRACE)
+        later = lane_keys.issued_by(min(sealed_at, at(received_ns)) - GRACE)  # a lane's clock may be ahead
         named = _kids(edition, sealed_at)
         still = _kids(later, sealed_at) if later is not None and later.version > header.trust_version else named
         sealed_for = set(message.recipients)

@@ -92,8 +92,8 @@ def open_engine(address: str, *, shared: bool, read_only: bool) -> sa.Engine:
             file.stat()
         except OSError as error:
             raise StoreFailed(f"no store at {clean(url.database)}: {error.strerror}") from error
-        if not os.access(file.parent, os.W_OK) and not file.with_name(f"{file.name}-wal").exists():
-            # a medium that can't be written: SQLite would want to make files beside it, for those who write meanwhile
+        if os.statvfs(file).f_flag & os.ST_RDONLY and not file.with_name(f"{file.name}-wal").exists():
+            # nobody can write there: SQLite would want to make files beside it, for those who write meanwhile
             unchanging = f"{file.absolute().as_uri()}?immutable=1"
             engine = sa.create_engine("sqlite://", creator=lambda: sqlite3.connect(unchanging, uri=True))
     if is_sqlite:

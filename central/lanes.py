@@ -165,6 +165,7 @@ class PolicyKeys:
         self._patient = patient
         self._refreshed, self._missed = _Rest(), _Rest()
         self._trouble: TrustError | None = None
+        self._lacking: set[int] = set()
         self._refresh()
         _ = trust.policy
 
@@ -203,14 +204,18 @@ class PolicyKeys:
         """Whether lanes count what that key confirms now."""
         return key in self._newest.collectors_at(datetime.datetime.now(datetime.UTC))
 
-    def edition(self, version: int) -> Policy | None:
-        """The policy of that number, if the owner ever signed it and it can be had."""
+    def edition(self, version: int, *, ask: bool = True) -> Policy | None:
+        """The policy of that number, if the owner ever signed it and it can be had. ask: of the source, if need be."""
         if version == self._newest.version:
             return self._trust.policy
         if version not in self._editions and 0 < version < self._trust.version:
-            fetch, began = self._patient or self._missed.over, time.monotonic()
+            fetch, began = ask and (self._patient or self._missed.over), time.monotonic()
+
+            def bring() -> bytes | None:
+                return self._trust.target(_edition(version), fetch=fetch)
+
             try:
-                data = self._insist(lambda: self._trust.target(_edition(version), fetch=fetch))
+                data = self._insist(bring) if fetch else bring()
                 self._editions[version] = None if data is None else parse_policy(data)
             except PolicyMalformed as error:
                 logs.error(log, error, logging.WARNING)
@@ -224,8 +229,8 @@ class PolicyKeys:
         return self._editions.get(version)
 
     def issued_by(self, by: datetime.datetime) -> Policy | None:
-        """The newest edition that was issued by then."""
-        return self.edition(bisect_right(range(1, self._trust.version + 1), by, key=self._issued))
+        """The newest edition that was issued by then; of those that are kept, if the source does not answer."""
+        return self._had(bisect_right(range(1, self._trust.version + 1), by, key=self._issued))
 
     def silence(self) -> str | None:
         """What there is to be said of an owner's word that may not be the last one; None if it was fresh just now."""
@@ -240,8 +245,18 @@ class PolicyKeys:
         return f"{said}. What the owner said later, revocations too, is not known here."
 
     def _issued(self, version: int) -> datetime.datetime:
-        edition = self.edition(version)
+        edition = self._had(version)
         return at(0) if edition is None else edition.issued
+
+    def _had(self, version: int) -> Policy | None:
+        """An edition that no message may name: the source is asked for such ones until it fails once."""
+        if version in self._lacking:
+            return None
+        try:
+            return self.edition(version, ask=not self._lacking)
+        except TrustError:
+            self._lacking.add(version)
+            return None
 
     @property
     def _newest(self) -> Policy:

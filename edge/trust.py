@@ -115,9 +115,16 @@ class Trust:
 
         TrustUnreachable.
         """
+        try:
+            client = self._updater(carrier, archive=False)
+        except TrustRefused:  # the one begun with is damaged: it leads nowhere
+            return False
         with suppress(TrustRefused), _translated():
-            self._updater(carrier, archive=False).load_roots()
-        return any(path.read_bytes() == root for path in (self._directory / "metadata" / ROOTS).glob("*.root.json"))
+            client.load_roots()
+        verified = range(self._first_root, client.root_version + 1)  # the lane's user may have put others beside them
+        history = self._directory / "metadata" / ROOTS
+        with _translated():
+            return any((history / f"{version}.root.json").read_bytes() == root for version in verified)
 
     def asks_for(self, name: str) -> bool:
         """Whether `refresh` may ask a carrier for this file of metadata."""
@@ -191,8 +198,13 @@ class _Client(Updater):
         """Verify and keep each root that follows those before it, and nothing else."""
         self._load_root()
 
+    @property
+    def root_version(self) -> int:
+        """Of the newest that was verified."""
+        return int(self._trusted_set.root.version)
+
     def _update_root_symlink(self) -> None:
-        newest = Path(self._dir, ROOTS, f"{self._trusted_set.root.version}.root.json")
+        newest = Path(self._dir, ROOTS, f"{self.root_version}.root.json")
         self._persist_file(str(Path(self._dir, "root.json")), newest.read_bytes())
 
 
@@ -240,7 +252,7 @@ def _translated() -> Iterator[None]:
     except (tuf.DownloadLengthMismatchError, tuf.RepositoryError) as error:
         raise TrustRefused(clean(error)) from error
     except (tuf.DownloadError, OSError) as error:
-        why = f": {clean(error.__cause__)}" if error.__cause__ is not None else ""  # which python-tuf keeps to itself
+        why = f": {clean(error.__cause__)}" if str(error.__cause__ or "") else ""  # which python-tuf keeps to itself
         raise TrustUnreachable(clean(error) + why) from error
 
 

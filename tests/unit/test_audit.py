@@ -283,7 +283,24 @@ def test_beside_an_announced_epoch_another_without_a_link_must_have_begun_before
     for one, other in ((card, late), (late, card)):
         assert [(epoch, seq) for epoch, seq, _ in problems(audited([*one, *other], 2))] == [("3", 1)]
     assert problems(audited([*card, *late], 2, 3)) == []
-    assert problems(audited([*card, *late], 2, from_start=False))  # there each beginning is told as it comes
+    assert problems(audited([*card, *late], 2, from_start=False))
+
+
+@pytest.mark.parametrize("from_start", [True, False])
+def test_a_clock_that_steps_back_in_a_later_epoch_accuses_no_earlier_one(from_start: bool) -> None:
+    card = extend(ChainState.start(2), [READ], at_ns=NOW.utc_ns + 1)
+    back = extend(after(card), [READ], at_ns=NOW.utc_ns - 1)
+    assert problems(audited([*FIRST, *card, *back], 2, from_start=from_start)) == []
+    behind = extend(ChainState.start(2), [READ], at_ns=NOW.utc_ns - 1)
+    assert from_start or problems(audited([*FIRST, *behind], 2, from_start=False)) == []
+
+
+def test_in_a_capture_nothing_is_still_to_come_of_an_epoch_that_another_one_follows() -> None:
+    (declared,) = extend(after(FIRST), [GapRecord(3, 5, 3, "outbox-full", FIRST[4].digest)])
+    second = chain(3, 2, EpochLink(9, declared.digest))
+    for late in ([declared, *second], [*second, declared]):
+        found = problems(audited([*FIRST[:2], *FIRST[5:7], *late], from_start=False))
+        assert found == [("9", 8, "numbers 8 to 8 are missing and not declared given up")]
 
 
 def test_an_epoch_that_is_linked_and_announced_follows_all_the_same() -> None:
@@ -392,6 +409,7 @@ def test_a_store_that_can_not_be_written_is_audited_all_the_same(tmp_path: Path)
         folder.chmod(0o555 if folder == tmp_path else 0o755)
     as_nobody = (
         "import os, sys; from tests.unit.test_audit import Store, of_store; os.getuid() or os.setuid(65534); "
+        "os.statvfs = lambda path: os.statvfs_result((0,) * 8 + (os.ST_RDONLY, 0)); "
         "print(len(list(of_store(Store(sys.argv[1], read_only=True)))))"
     )
     done = subprocess.run([sys.executable, "-c", as_nobody, path], capture_output=True, text=True, check=False)

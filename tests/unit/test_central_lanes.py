@@ -456,3 +456,37 @@ def test_a_reader_whom_the_owner_ended_or_left_out_counts_no_more_30_days_after_
 
     assert [found(days, 1) for days in (29, 31)] == [[], [ENDED_READER]]
     assert found(101, 3) == []  # named anew: what was said before that counts no more
+
+
+def test_editions_that_no_message_names_are_missed_by_nobody_once_the_source_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An auditor's machine without a network: what it kept is what it judges by."""
+    monkeypatch.setattr("central.lanes.PAUSES_S", ())
+    signers = {name: FileSigner(signing_key(name=name)) for name in ("root", "targets", "online")}
+    began = _now() - 100 * DAY
+    owner = Repository.create(
+        tmp_path / "owner", [signers["root"]], 1, signers["targets"].public, signers["online"].public, began
+    )
+    readers = tuple(recipient_key(name=name).public for name in ("owner", "escrow"))
+    owner.edit(
+        recipients=tuple(Recipient(key=key) for key in readers),
+        lanes={"lane-1": Lane(keys=(LaneKey(key=signing_key().public),))},
+    )
+    owner.publish(signers["targets"], signers["online"], began)
+    owner.freshen(signers["online"], _now())
+    policy_keys(tmp_path, owner)
+    for days in (1, 2):
+        owner.edit(aim_picture=days == 1)
+        owner.publish(signers["targets"], signers["online"], began + days * DAY)
+    owner.edit(aim_picture=True)
+    sign(owner)
+    trust = Trust(tmp_path / "trust", owner.roots.first_bytes)
+    PolicyKeys(trust, DirectoryCarrier(owner.published))
+    keys = PolicyKeys(trust, DirectoryCarrier(tmp_path / "gone"), patient=True)
+    for version in (1, 4):
+        audit = Audit(keys, from_start=True)
+        audit.take(
+            Heard("lane-1", Sealer("lane-1", FileSigner(signing_key()), readers, version).seal(READ, 1, 1, None).data)
+        )
+        assert not [problem for report in audit.reports() for problem in report.problems]

@@ -432,6 +432,35 @@ def test_a_folder_from_before_the_draft_was_signed_is_told_as_such(
         box.finish(owner.reply())
 
 
+@pytest.mark.parametrize("damage", [b"", b'{"signed"', b"{}"])
+def test_a_box_whose_root_file_was_damaged_is_enrolled_again(tmp_path: Path, box: Box, damage: bytes) -> None:
+    reply = Owner(tmp_path / "owner", box.ask()).reply()
+    box.finish(reply)
+    (box.folder / "root.json").write_bytes(damage)
+    with pytest.raises(TrustUnconfirmed):
+        box.finish_without_a_terminal(reply)
+    box.finish(reply)
+    assert (box.folder / "root.json").read_bytes() == (reply / "root.json").read_bytes()
+
+
+def test_roots_that_the_service_put_beside_those_that_were_verified_are_not_looked_at(tmp_path: Path, box: Box) -> None:
+    first, other = (Owner(tmp_path / name, box.ask()).reply() for name in ("first", "other"))
+    box.finish(first)
+    history = box.trust / "metadata" / "root_history"
+    (history / "99.root.json").write_bytes((other / "root.json").read_bytes())
+    os.mkfifo(history / "98.root.json")
+    with pytest.raises(TrustUnconfirmed):
+        box.finish_without_a_terminal(other)
+
+
+def test_a_folder_whose_certificates_do_not_belong_together_is_refused(tmp_path: Path, box: Box) -> None:
+    reply, other = (Owner(tmp_path / name, box.ask()).reply() for name in ("owner", "other"))
+    for wrong in (b"junk", (other / "ca.pem").read_bytes()):
+        (reply / "ca.pem").write_bytes(wrong)
+        with pytest.raises(ReplyUnfit, match="do not belong together"):
+            box.finish(reply)
+
+
 @pytest.mark.parametrize(("charset", "drawn"), [("utf-8", True), ("latin-1", False), ("ascii", False)])
 def test_a_terminal_without_blocks_shows_the_fingerprint_and_no_qr_code(box: Box, charset: str, drawn: bool) -> None:
     shown = box.asks(charset=charset)
