@@ -165,7 +165,7 @@ class PolicyKeys:
         self._patient = patient
         self._refreshed, self._missed = _Rest(), _Rest()
         self._trouble: TrustError | None = None
-        self._lacking: set[int] = set()
+        self._unavailable: set[int] = set()
         self._refresh()
         _ = trust.policy
 
@@ -230,7 +230,7 @@ class PolicyKeys:
 
     def issued_by(self, by: datetime.datetime) -> Policy | None:
         """The newest edition that was issued by then; of those that are kept, if the source does not answer."""
-        return self._had(bisect_right(range(1, self._trust.version + 1), by, key=self._issued))
+        return self._unnamed(bisect_right(range(1, self._trust.version + 1), by, key=self._issued))
 
     def silence(self) -> str | None:
         """What there is to be said of an owner's word that may not be the last one; None if it was fresh just now."""
@@ -245,17 +245,17 @@ class PolicyKeys:
         return f"{said}. What the owner said later, revocations too, is not known here."
 
     def _issued(self, version: int) -> datetime.datetime:
-        edition = self._had(version)
+        edition = self._unnamed(version)
         return at(0) if edition is None else edition.issued
 
-    def _had(self, version: int) -> Policy | None:
-        """An edition that no message may name: the source is asked for such ones until it fails once."""
-        if version in self._lacking:
+    def _unnamed(self, version: int) -> Policy | None:
+        """An edition that no message need name, None if it can't be had: the source is asked until it fails once."""
+        if version in self._unavailable:
             return None
         try:
-            return self.edition(version, ask=not self._lacking)
+            return self.edition(version, ask=not self._unavailable)
         except TrustError:
-            self._lacking.add(version)
+            self._unavailable.add(version)
             return None
 
     @property

@@ -20,8 +20,6 @@ import typer
 from edge.user import as_owner_of
 
 if TYPE_CHECKING:
-    from cryptography import x509
-
     from edge.carrier import RetainedCarrier
     from edge.config import LaneConfig
     from edge.seal.keys import KeyType
@@ -142,7 +140,7 @@ def _show_qr(text: str) -> None:
 def _finish(
     settings: "LaneConfig", root_file: Path, folder: Path, signing_file: Path, tls_file: Path, confirmed: str | None
 ) -> None:
-    from edge.certificate import parse_certificate
+    from edge.certificate import is_issued_by, parse_certificate
     from edge.errors import ReplyUnfit, TrustMissing
     from edge.keeper import TRUST_FOLDER, tls_public
     from edge.trust import Trust, check_root
@@ -158,7 +156,7 @@ def _finish(
         raise ReplyUnfit(f"{folder / 'certificate.pem'} holds no certificate")
     if certified.public_key() != tls_key:
         raise ReplyUnfit("the certificate is for another box's key")
-    if not _issued_by(certified, ca):
+    if not is_issued_by(certified, ca):
         raise ReplyUnfit("ca.pem and certificate.pem do not belong together")
     if brought.fetch("metadata/timestamp.json") is None:
         raise ReplyUnfit(f"{folder} brings no policy: was the draft signed?")
@@ -194,20 +192,6 @@ def _finish(
     for key in trust.policy.recipients_at(now):
         sys.stdout.write(f"  readable by {key.fingerprint}\n")
     sys.stdout.write("start the lane now, or restart it where it runs\n")
-
-
-def _issued_by(certificate: "x509.Certificate", ca: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    from edge.certificate import parse_certificate
-
-    issuer = parse_certificate(ca)
-    try:
-        if issuer is not None:
-            certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return issuer is not None
 
 
 def _brought(repository: Path) -> "RetainedCarrier":
